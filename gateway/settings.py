@@ -1,0 +1,442 @@
+"""The settings: ``coalmine.yaml``, overridden by the environment.
+
+Every setting is declared once, here, with its help. An environment variable ``COALMINE_A__B``
+overrides ``a.b``; values that are not plain words are written as JSON. Secrets are never written
+into the file: a setting that ends in ``_env`` names the variable that holds the secret.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from gateway.errors import SettingsError
+
+__all__ = [
+    "Client",
+    "Contract",
+    "ControlSettings",
+    "Deployment",
+    "GatewaySettings",
+    "JudgeSettings",
+    "Manifest",
+    "Route",
+    "Settings",
+    "WorkerSettings",
+    "load_settings",
+    "parse_bytes",
+    "parse_duration",
+]
+
+_SIZES = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3}
+_SIZES |= {"kib": 1024, "mib": 1024**2, "gib": 1024**3}
+_DURATIONS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+
+
+def parse_bytes(value: Any) -> Any:
+    """Turn ``16MiB``, ``4kB`` or a number into bytes. Raises ``ValueError`` for anything else."""
+    if not isinstance(value, str):
+        return value
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", value)
+    if match is None or match[2].lower() not in _SIZES:
+        raise ValueError("is not a size; write a number of bytes, or for example 512KiB or 16MiB")
+    return int(float(match[1]) * _SIZES[match[2].lower()])
+
+
+def parse_duration(value: Any) -> Any:
+    """Turn ``250ms``, ``30s``, ``15m``, ``6h``, ``1d``, ``1h30m`` or a number into seconds."""
+    if not isinstance(value, str):
+        return value
+    text = value.strip()
+    if re.fullmatch(r"\d+(\.\d+)?", text):
+        return float(text)
+    parts = re.findall(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)", text)
+    if not parts or re.sub(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*", "", text):
+        raise ValueError("is not a duration; write seconds, or for example 250ms, 30s, 15m or 6h")
+    return sum(float(number) * _DURATIONS[unit] for number, unit in parts)
+
+
+ByteSize = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
+Duration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0)]
+Port = Annotated[int, Field(ge=0, le=65535)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}$")]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class GatewaySettings(_Section):
+    """The data plane."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: Port = Field(8080, description="Port of the OpenAI-compatible API.")
+    metrics_port: Port = Field(
+        8082, description="Port of /metrics, on host's loopback; worker process i adds i."
+    )
+    metrics_host: str = Field("127.0.0.1", description="Address of the /metrics listener.")
+    workers: int = Field(1, ge=1, le=64, description="Processes that share the port.")
+    max_body_bytes: ByteSize = Field(16 * 1024**2, description="Largest request body accepted.")
+    max_capture_bytes: ByteSize = Field(
+        1024**2, description="Largest request or answer that is captured; above: over_size."
+    )
+    capture_buffer_bytes: ByteSize = Field(
+        64 * 1024**2, description="Memory for captures not yet written; above: shed."
+    )
+    capture_buffer_count: int = Field(
+        20_000, ge=1, description="Captures not yet written; above: shed."
+    )
+    flush_interval: Duration = Field(0.1, description="Seconds between writes to the store.")
+    connect_timeout: Duration = Field(5.0, description="Seconds to connect to a deployment.")
+    first_byte_timeout: Duration = Field(
+        120.0, description="Seconds until a deployment's answer begins."
+    )
+    idle_timeout: Duration = Field(120.0, description="Seconds between two pieces of an answer.")
+    pool_size: int = Field(1024, ge=1, description="Connections kept to one deployment.")
+    pool_idle_timeout: Duration = Field(30.0, description="Seconds an idle connection is kept.")
+    drain_timeout: Duration = Field(
+        30.0, description="Seconds that open answers get at shutdown before they are cut."
+    )
+    breaker_failures: int = Field(
+        5, ge=1, description="Hard failures of the candidate that open the breaker ..."
+    )
+    breaker_window: int = Field(20, ge=1, description="... among this many of its last requests.")
+    breaker_cooldown: Duration = Field(30.0, description="Seconds until an open breaker probes.")
+    controller_ttl: Duration | None = Field(
+        None,
+        description="Seconds without a sign of the controller after which weights count as 0; "
+        "unset: the last split is kept.",
+    )
+
+
+class ControlSettings(_Section):
+    """Admin API, console, metrics and the controller."""
+
+    host: str = Field("127.0.0.1", description="Address to listen on; not loopback needs tokens.")
+    port: Port = Field(8081, description="Port of admin API, console and metrics.")
+    tick_interval: Duration = Field(
+        1.0, description="Seconds between two looks where nothing wakes the controller."
+    )
+    lease_ttl: Duration = Field(10.0, gt=0, description="Seconds a silent leader keeps its lease.")
+
+
+class WorkerSettings(_Section):
+    """The background evaluator."""
+
+    metrics_port: Port = Field(8083, description="Port of /metrics.")
+    metrics_host: str = Field("127.0.0.1", description="Address of the /metrics listener.")
+    concurrency: int = Field(16, ge=1, le=1024, description="Pairs in work at a time.")
+    claim_batch: int = Field(32, ge=1, le=1000, description="Pairs claimed in one transaction.")
+    claim_lease: Duration = Field(
+        180.0, gt=0, description="Seconds until a claimed pair is given to another worker."
+    )
+    max_attempts: int = Field(3, ge=1, description="Claims of a pair before it is given up.")
+    capture_ttl: Duration = Field(
+        3600.0, description="Seconds after which a capture not yet mirrored has expired."
+    )
+    drain_timeout: Duration = Field(30.0, description="Seconds to finish pairs at shutdown.")
+
+
+class Manifest(_Section):
+    """What a deployment is made of. Its hash is the candidate's revision."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    base_model: str | None = Field(None, description="The model that was tuned.")
+    adapter: str | None = Field(None, description="Adapter or weights, with digest.")
+    training_config: str | None = Field(None, description="How it was trained.")
+    preference_data: str | None = Field(None, description="What it was tuned on.")
+    tokenizer: str | None = Field(None, description="Tokenizer, with revision.")
+
+
+class Deployment(_Section):
+    """A model behind an OpenAI-compatible API, and how requests are written for it."""
+
+    base_url: str = Field(description="URL up to and including /v1.")
+    model: str = Field(min_length=1, description="The name that the upstream knows it by.")
+    api_key_env: str | None = Field(None, description="Variable that holds the upstream's key.")
+    system_prompt: str | None = Field(
+        None, description="Replaces the system message of every request, or is put first."
+    )
+    parameters: dict[str, Any] = Field(
+        default_factory=dict, description="Parameters set in every request, such as temperature."
+    )
+    ca_file: Path | None = Field(None, description="Certificates to trust instead of the system's.")
+    manifest: Manifest = Field(default_factory=Manifest, description="What it is made of.")
+
+    @field_validator("base_url")
+    @classmethod
+    def _http_url(cls, value: str) -> str:
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError("is not an http(s) URL; write for example http://127.0.0.1:8000/v1")
+        if parts.username or parts.password:
+            raise ValueError("carries a user or password; name the key's variable in api_key_env")
+        return value.rstrip("/")
+
+    @field_validator("parameters")
+    @classmethod
+    def _parameters(cls, value: dict[str, Any]) -> dict[str, Any]:
+        reserved = sorted(value.keys() & {"model", "messages", "stream"})
+        if reserved:
+            raise ValueError(f"can't set {', '.join(reserved)}; those belong to the request")
+        return value
+
+    def api_key(self, environ: Mapping[str, str]) -> SecretStr | None:
+        """Return the upstream's key from the environment, or ``None`` where none is declared."""
+        if self.api_key_env is None:
+            return None
+        value = environ.get(self.api_key_env)
+        return SecretStr(value) if value else None
+
+    def revision(self) -> str:
+        """Return the deployment's identity: SHA-256 over the canonical JSON of what it serves.
+
+        The key's variable and the CA file are not part of it: they change nothing that a user
+        sees.
+        """
+        document = self.model_dump(mode="json", exclude={"api_key_env", "ca_file"})
+        text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Contract(_Section):
+    """What every answer of a route must satisfy."""
+
+    json_schema: dict[str, Any] | None = Field(
+        None, description="JSON Schema of the whole answer; a path to a file, or the schema."
+    )
+    json_object: bool = Field(False, description="The whole answer is a JSON object.")
+    regex: str | None = Field(None, description="Regular expression that the answer matches.")
+    max_words: int | None = Field(None, ge=1, description="Most words in an answer.")
+    min_words: int | None = Field(None, ge=1, description="Fewest words in an answer.")
+    required_text: str | None = Field(None, description="A sentence that every answer contains.")
+
+
+class Route(_Section):
+    """A public model name, and what stands behind it."""
+
+    baseline: Name = Field(description="Deployment that serves the route.")
+    contract: Contract | None = Field(None, description="What every answer must satisfy.")
+    segment: str | None = Field(
+        None, description="Where a request's category stands: header:NAME or metadata.KEY."
+    )
+    risk: str | None = Field(
+        None, description="Where a request's risk tier stands: header:NAME or metadata.KEY."
+    )
+
+    @field_validator("segment", "risk")
+    @classmethod
+    def _source(cls, value: str | None) -> str | None:
+        if value is not None and not re.fullmatch(
+            r"(header:[A-Za-z0-9-]+|(body:)?metadata\.[\w.-]+|body:[\w.-]+)", value
+        ):
+            raise ValueError("is no place in a request; write header:NAME or metadata.KEY")
+        return value
+
+
+class JudgeSettings(_Section):
+    """The LLM judge that compares two answers."""
+
+    deployment: Name = Field(description="Deployment that judges; never one that serves an arm.")
+    rubric: str | None = Field(None, description="Path of the rubric, or none for the built-in.")
+    timeout: Duration = Field(60.0, gt=0, description="Seconds for one call.")
+    max_concurrency: int = Field(16, ge=1, description="Calls in flight.")
+    dollars_per_million_input_tokens: float = Field(0.0, ge=0, description="Price of input.")
+    dollars_per_million_output_tokens: float = Field(0.0, ge=0, description="Price of output.")
+
+
+class Client(_Section):
+    """Someone who may call the data plane."""
+
+    name: Name = Field(description="Name in logs; never the key.")
+    key_env: str = Field(min_length=1, description="Variable that holds the client's key.")
+    may_force_variant: bool = Field(
+        False, description="May choose the arm with x-coalmine-force-variant."
+    )
+    shadow: bool = Field(True, description="Whether this client's requests may be mirrored.")
+
+
+class Settings(_Section):
+    """All settings, validated. Built by :func:`load_settings`."""
+
+    store: str = Field(
+        "sqlite:///coalmine-data/coalmine.db",
+        description="sqlite:///PATH, or postgresql+psycopg://USER@HOST/DATABASE.",
+    )
+    data_dir: Path = Field(
+        Path("coalmine-data"), description="Folder for the split's snapshot and local state."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="How much is logged."
+    )
+    gateway: GatewaySettings = Field(default_factory=GatewaySettings)
+    control: ControlSettings = Field(default_factory=ControlSettings)
+    worker: WorkerSettings = Field(default_factory=WorkerSettings)
+    deployments: dict[Name, Deployment] = Field(
+        default_factory=dict, description="Models, by name."
+    )
+    routes: dict[Name, Route] = Field(
+        default_factory=dict, description="Public model names, and what serves them."
+    )
+    judge: JudgeSettings | None = Field(None, description="The judge; unset: no judging.")
+    clients: tuple[Client, ...] = Field(
+        (), description="Who may call; none: the client's own key passes through to the upstream."
+    )
+
+    @field_validator("store")
+    @classmethod
+    def _store_url(cls, value: str) -> str:
+        if value.startswith("postgresql://"):
+            value = "postgresql+psycopg://" + value.removeprefix("postgresql://")
+        if not value.startswith(("sqlite:///", "postgresql+psycopg://")):
+            raise ValueError(
+                "is no store; write sqlite:///PATH or postgresql+psycopg://USER@HOST/DATABASE"
+            )
+        return value
+
+    @model_validator(mode="after")
+    def _references(self) -> Settings:
+        known = ", ".join(sorted(self.deployments)) or "none"
+        for name, route in self.routes.items():
+            if route.baseline not in self.deployments:
+                raise ValueError(
+                    f"routes.{name}.baseline: no deployment is called {route.baseline!r}; "
+                    f"declared are: {known}"
+                )
+        if self.judge is not None:
+            if self.judge.deployment not in self.deployments:
+                raise ValueError(
+                    f"judge.deployment: no deployment is called {self.judge.deployment!r}; "
+                    f"declared are: {known}"
+                )
+            for name, route in self.routes.items():
+                if route.baseline == self.judge.deployment:
+                    raise ValueError(
+                        f"judge.deployment: {self.judge.deployment!r} also serves the route "
+                        f"{name!r}; a judge never judges itself"
+                    )
+        names = [client.name for client in self.clients]
+        if len(set(names)) != len(names):
+            raise ValueError("clients: two clients have the same name")
+        return self
+
+    def baseline_of(self, route: str) -> str:
+        """Return the declared baseline of ``route``. Raises ``KeyError`` for an unknown route."""
+        return self.routes[route].baseline
+
+
+def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
+    """Read ``path`` (default: ``coalmine.yaml`` where it exists) and apply the environment.
+
+    Relative file names inside (schemas, rubric, ``ca_file``) are taken from the file's folder.
+    Raises :class:`SettingsError` that names the setting and says what would be right.
+    """
+    environ = os.environ if environ is None else environ
+    if path is None:
+        chosen = Path(environ.get("COALMINE_CONFIG", "coalmine.yaml"))
+        path = chosen if chosen.exists() or "COALMINE_CONFIG" in environ else None
+    document: dict[str, Any] = {}
+    folder = Path.cwd()
+    if path is not None:
+        folder = path.resolve().parent
+        document = _read_yaml(path)
+    _apply_environment(document, environ)
+    _resolve_files(document, folder)
+    try:
+        return Settings.model_validate(document)
+    except ValidationError as error:
+        raise _settings_error(error) from None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise SettingsError(f"can't read {path}: {error.strerror}", field="config") from None
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise SettingsError(f"{path} is not YAML: {error}", field="config") from None
+    if document is None:
+        return {}
+    if not isinstance(document, dict):
+        raise SettingsError(f"{path} must be a mapping of settings", field="config")
+    return document
+
+
+def _apply_environment(document: dict[str, Any], environ: Mapping[str, str]) -> None:
+    for variable, text in sorted(environ.items()):
+        if not variable.startswith("COALMINE_") or variable == "COALMINE_CONFIG":
+            continue
+        keys = variable.removeprefix("COALMINE_").lower().split("__")
+        if keys[0] not in Settings.model_fields:
+            continue
+        target = document
+        for key in keys[:-1]:
+            child = target.setdefault(key, {})
+            if not isinstance(child, dict):
+                raise SettingsError(f"{variable} can't go inside a plain value", field=key)
+            target = child
+        try:
+            value = json.loads(text)
+        except ValueError:
+            value = text
+        target[keys[-1]] = value
+
+
+def _resolve_files(document: dict[str, Any], folder: Path) -> None:
+    routes = document.get("routes")
+    for name, route in routes.items() if isinstance(routes, dict) else ():
+        contract = route.get("contract") if isinstance(route, dict) else None
+        schema = contract.get("json_schema") if isinstance(contract, dict) else None
+        if isinstance(contract, dict) and isinstance(schema, str):
+            field = f"routes.{name}.contract.json_schema"
+            try:
+                contract["json_schema"] = json.loads((folder / schema).read_text(encoding="utf-8"))
+            except OSError as error:
+                raise SettingsError(f"can't read {schema}: {error.strerror}", field=field) from None
+            except ValueError as error:
+                raise SettingsError(f"{schema} is not JSON: {error}", field=field) from None
+    judge = document.get("judge")
+    if isinstance(judge, dict) and isinstance(judge.get("rubric"), str):
+        rubric = folder / judge["rubric"]
+        if not rubric.is_file():
+            raise SettingsError(f"can't read {judge['rubric']}: no such file", field="judge.rubric")
+        judge["rubric"] = str(rubric)
+    deployments = document.get("deployments")
+    for deployment in deployments.values() if isinstance(deployments, dict) else ():
+        if isinstance(deployment, dict) and isinstance(deployment.get("ca_file"), str):
+            deployment["ca_file"] = str(folder / deployment["ca_file"])
+
+
+def _settings_error(error: ValidationError) -> SettingsError:
+    first = error.errors(include_url=False, include_input=False)[0]
+    field = ".".join(str(part) for part in first["loc"] if part != "[key]") or None
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "extra_forbidden":
+        message = "is no setting; see the list of settings in the README"
+    if field is None and ": " in message:
+        field, _, message = message.partition(": ")
+    more = error.error_count() - 1
+    if more:
+        message += f" (and {more} more)"
+    return SettingsError(message, field=field)

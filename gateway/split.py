@@ -1,0 +1,216 @@
+"""Who is served by which arm: the assignment of a request, as pure functions over one value.
+
+A :class:`Split` is what the controller writes and every gateway reads. Assignment is sticky and
+monotone: a key's bucket depends only on the salt and the key, and the candidate serves the buckets
+below the weight, so widening never moves a key off the candidate. Shadow sampling uses salts of
+its own and is therefore independent of the arm.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal
+
+__all__ = [
+    "BASIS_POINTS",
+    "Assignment",
+    "Eligibility",
+    "Mirror",
+    "Split",
+    "assign",
+    "bucket",
+    "sampled",
+    "targeting_key",
+]
+
+BASIS_POINTS = 10_000
+"""The whole of the traffic, in basis points (hundredths of a percent)."""
+
+Variant = Literal["baseline", "candidate"]
+Reason = Literal["split", "forced", "fallback", "breaker", "ineligible", "default"]
+
+
+@dataclass(frozen=True, slots=True)
+class Eligibility:
+    """Which requests may take part in a rollout at all.
+
+    ``risk`` lists the risk tiers allowed (``None``: any); ``headers`` are request headers that
+    must have exactly these values (names in lower case).
+    """
+
+    risk: tuple[str, ...] | None = None
+    headers: tuple[tuple[str, str], ...] = ()
+
+    def allows(self, risk: str | None, headers: Mapping[str, str]) -> bool:
+        """Say whether a request of this risk tier and with these headers may take part.
+
+        A request without a risk tier counts as the highest tier: it is allowed only where every
+        tier is (``risk`` is ``None``) or ``"unknown"`` is listed.
+        """
+        if self.risk is not None and (risk or "unknown") not in self.risk:
+            return False
+        return all(headers.get(name) == value for name, value in self.headers)
+
+
+@dataclass(frozen=True, slots=True)
+class Mirror:
+    """One rollout's wish for pairs: the share of eligible requests to mirror to its candidate.
+
+    ``percentage_bp`` is the sampling share in basis points, ``noise_bp`` the share of *those* that
+    also goes to the baseline a second time (the A/A stream), ``salt`` makes sampling independent
+    of every split and every other mirror.
+    """
+
+    rollout_id: int
+    rollout: str
+    candidate: str
+    percentage_bp: int
+    noise_bp: int
+    salt: str
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The state of one route, as its gateways serve it.
+
+    ``revision`` grows with every change and is what replicas acknowledge. ``epoch`` grows when
+    the assignment itself starts anew. ``weight_bp`` is the candidate's share in basis points.
+    ``slo_s`` is the latency objective in seconds whose violations gateways count.
+    ``live_sample_bp`` is the share of live answers, of both arms alike, that is captured for
+    checks. ``promoted_from`` is the baseline that the settings declared when a candidate was
+    promoted; it tells a gateway whether ``baseline`` here still overrides the settings.
+    """
+
+    route: str
+    revision: int
+    baseline: str
+    candidate: str | None = None
+    weight_bp: int = 0
+    salt: str = ""
+    epoch: int = 0
+    rollout: str | None = None
+    rollout_id: int | None = None
+    targeting_key: tuple[str, ...] = ("header:x-user-id", "body:user")
+    on_missing_key: Literal["request", "baseline"] = "request"
+    eligible: Eligibility = field(default_factory=Eligibility)
+    live_sample_bp: int = 0
+    slo_s: float | None = None
+    mirrors: tuple[Mirror, ...] = ()
+    promoted_from: str | None = None
+    former_baseline: str | None = None
+    updated_at: float = 0.0
+    reason: str = ""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.weight_bp <= BASIS_POINTS:
+            raise ValueError(
+                f"weight_bp is {self.weight_bp}; a weight lies between 0 and {BASIS_POINTS}"
+            )
+        if self.weight_bp and self.candidate is None:
+            raise ValueError("weight_bp is above 0 but there is no candidate")
+
+    def evolve(self, **changes: Any) -> Split:
+        """Return a copy with these fields changed."""
+        return replace(self, **changes)
+
+    def to_document(self) -> dict[str, Any]:
+        """Return the split as a JSON document; :meth:`from_document` is its inverse."""
+        return asdict(self)
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Split:
+        """Build a split from its JSON document. Unknown keys are ignored (newer writers)."""
+        known = {name: document[name] for name in cls.__slots__ if name in document}
+        eligible = known.get("eligible") or {}
+        risk = eligible.get("risk")
+        known["eligible"] = Eligibility(
+            risk=None if risk is None else tuple(risk),
+            headers=tuple((name, value) for name, value in eligible.get("headers", ())),
+        )
+        known["mirrors"] = tuple(
+            Mirror(**{name: m[name] for name in Mirror.__slots__}) for m in known.get("mirrors", ())
+        )
+        if "targeting_key" in known:
+            known["targeting_key"] = tuple(known["targeting_key"])
+        return cls(**known)
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """The arm that serves a request, and why. ``randomised`` tells whether chance decided it."""
+
+    variant: Variant
+    reason: Reason
+
+    @property
+    def randomised(self) -> bool:
+        """Only requests assigned by the split itself are evidence about the arms."""
+        return self.reason == "split"
+
+
+def bucket(salt: str, key: str) -> int:
+    """Return the bucket of ``key``, 0 to 9,999, uniform over keys and independent between salts.
+
+    The first 8 bytes of BLAKE2b over ``salt`` and ``key`` (which are kept apart by a NUL) as a
+    64-bit integer, modulo 10,000; the modulo's bias is below 1e-15.
+    """
+    digest = hashlib.blake2b(f"{salt}\0{key}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest) % BASIS_POINTS
+
+
+def sampled(salt: str, key: str, share_bp: int) -> bool:
+    """Say whether ``key`` falls into a sample of ``share_bp`` basis points."""
+    if share_bp <= 0:
+        return False
+    return share_bp >= BASIS_POINTS or bucket(salt, key) < share_bp
+
+
+def targeting_key(
+    sources: tuple[str, ...], headers: Mapping[str, str], body: Mapping[str, Any]
+) -> str | None:
+    """Return the first targeting key that the request carries, or ``None``.
+
+    A source is ``header:NAME``, or ``body:PATH`` with a dotted path such as ``body:user`` or
+    ``body:metadata.tenant``. Only non-empty strings and integers count as keys.
+    """
+    for source in sources:
+        kind, _, name = source.partition(":")
+        if kind == "header":
+            value: Any = headers.get(name.lower())
+        else:
+            value = body
+            for part in name.split("."):
+                value = value.get(part) if isinstance(value, Mapping) else None
+        if isinstance(value, str) and value:
+            return value
+        if isinstance(value, int) and not isinstance(value, bool):
+            return str(value)
+    return None
+
+
+def assign(split: Split, key: str | None, *, eligible: bool, request_key: str) -> Assignment:
+    """Assign one request.
+
+    ``key`` is the targeting key or ``None`` for an anonymous request, which is assigned by
+    ``request_key`` (unique per request), or to the baseline where the split says so. Forced
+    variants and breakers are the caller's business: they override this result.
+    """
+    if split.candidate is None:
+        return _DEFAULT
+    if not eligible:
+        return _INELIGIBLE
+    if key is None:
+        if split.on_missing_key == "baseline":
+            return _INELIGIBLE
+        key = request_key
+    if split.weight_bp and bucket(split.salt, key) < split.weight_bp:
+        return _CANDIDATE
+    return _BASELINE
+
+
+_DEFAULT = Assignment("baseline", "default")
+_INELIGIBLE = Assignment("baseline", "ineligible")
+_CANDIDATE = Assignment("candidate", "split")
+_BASELINE = Assignment("baseline", "split")

@@ -1,0 +1,300 @@
+"""All tables: instants (``*_at``) in Unix seconds, durations (``*_s``) in seconds.
+
+Who writes what: gateways write ``replica``, ``capture``, ``pair`` (new), ``funnel`` and window
+evidence; workers finish pairs and write ``judgment`` and pair evidence; the controller alone writes
+``rollout``, ``split`` and ``transition``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from sqlalchemy import JSON, BigInteger, Column, Index, Integer, Text, UniqueConstraint
+from sqlmodel import Field, SQLModel
+
+__all__ = [
+    "AuditRow",
+    "CaptureRow",
+    "EvidenceHeadRow",
+    "EvidenceRow",
+    "FunnelRow",
+    "JudgeBudgetRow",
+    "JudgeCacheRow",
+    "JudgmentRow",
+    "LeaseRow",
+    "PairRow",
+    "ReplicaRow",
+    "RolloutRow",
+    "SplitRow",
+    "TokenRow",
+    "TransitionRow",
+]
+
+# Plain JSON, not JSONB, which would turn floats into decimals: receipts are recomputed bit for bit.
+_JSON = JSON(none_as_null=True)
+_BIG = BigInteger().with_variant(Integer(), "sqlite")  # SQLite numbers only INTEGER keys itself
+
+
+def _json(**arguments: Any) -> Any:
+    return Column(_JSON, **arguments)
+
+
+class SplitRow(SQLModel, table=True):
+    """A route's split: the document that gateways follow."""
+
+    __tablename__: ClassVar[Any] = "split"
+    route: str = Field(primary_key=True)
+    revision: int
+    document: dict[str, Any] = Field(sa_column=_json(nullable=False))
+    updated_at: float
+
+
+class ReplicaRow(SQLModel, table=True):
+    """A running process, and for a gateway the split revisions that it serves.
+
+    ``revisions`` is ``{route: {"revision", "applied_at", "last_candidate_at"}}``. ``last_batch``
+    numbers the last batch that this replica wrote: a batch written twice counts once.
+    """
+
+    __tablename__: ClassVar[Any] = "replica"
+    id: str = Field(primary_key=True)
+    role: str = Field(index=True)
+    host: str
+    pid: int
+    started_at: float
+    heartbeat_at: float
+    stopped_at: float | None = None
+    last_batch: int = 0
+    revisions: dict[str, Any] = Field(default_factory=dict, sa_column=_json(nullable=False))
+
+
+class CaptureRow(SQLModel, table=True):
+    """One production request with the answer that a user got."""
+
+    __tablename__: ClassVar[Any] = "capture"
+    id: str = Field(primary_key=True)
+    route: str
+    request_id: str = Field(index=True)
+    created_at: float = Field(index=True)
+    endpoint: str
+    variant: str
+    reason: str
+    deployment: str
+    stream: bool
+    request_body: str = Field(sa_column=Column(Text, nullable=False))
+    response_body: str = Field(sa_column=Column(Text, nullable=False))
+    status: int
+    ttft_s: float | None = None
+    total_s: float
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    segment: str | None = None
+    risk: str | None = None
+    key_hash: str | None = Field(default=None, index=True)
+    split_revision: int
+    epoch: int
+    weight_bp: int
+    truncated: bool = False
+
+
+class PairRow(SQLModel, table=True):
+    """One capture to be mirrored, checked and judged for one rollout.
+
+    ``stream`` is ``mirror`` (to the candidate), ``noise`` (to the baseline again) or ``live`` (no
+    mirroring: the captured answer itself is checked). ``state`` is ``pending``, ``claimed`` or
+    ``done``; ``outcome`` is the funnel's word once done.
+    """
+
+    __tablename__: ClassVar[Any] = "pair"
+    __table_args__: ClassVar[Any] = (
+        UniqueConstraint("rollout_id", "capture_id", "stream", name="uq_pair_capture"),
+        Index("ix_pair_claim", "state", "lease_until", "id"),
+        Index("ix_pair_rollout", "rollout_id", "id"),
+    )
+    id: int | None = Field(default=None, sa_column=Column(_BIG, primary_key=True))
+    rollout_id: int
+    capture_id: str = Field(foreign_key="capture.id", ondelete="CASCADE", index=True)
+    stream: str
+    state: str = "pending"
+    outcome: str | None = None
+    attempts: int = 0
+    claimed_by: str | None = None
+    lease_until: float = 0.0
+    created_at: float
+    finished_at: float | None = None
+    segment: str | None = None
+    candidate_response: str | None = Field(default=None, sa_column=Column(Text))
+    candidate_status: int | None = None
+    candidate_error: str | None = None
+    candidate_ttft_s: float | None = None
+    candidate_total_s: float | None = None
+    checks: dict[str, Any] | None = Field(default=None, sa_column=_json())
+    comparison: dict[str, Any] | None = Field(default=None, sa_column=_json())
+
+
+class JudgmentRow(SQLModel, table=True):
+    """One call of the judge: one order of one pair, with its verdict or its error.
+
+    ``order`` is ``AB`` when the baseline stood first and ``BA`` when the candidate did.
+    """
+
+    __tablename__: ClassVar[Any] = "judgment"
+    id: int | None = Field(default=None, sa_column=Column(_BIG, primary_key=True))
+    pair_id: int = Field(
+        sa_column=Column(_BIG, index=True, nullable=False),
+    )
+    rollout_id: int = Field(index=True)
+    order: str
+    verdict: str | None = None
+    scores: dict[str, Any] | None = Field(default=None, sa_column=_json())
+    evidence: str | None = Field(default=None, sa_column=Column(Text))
+    severity: str | None = None
+    model: str
+    fingerprint: str | None = None
+    error: str | None = None
+    transcript: str | None = Field(default=None, sa_column=Column(Text))
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cost_microusd: int = 0
+    latency_s: float = 0.0
+    cached: bool = False
+    created_at: float
+
+
+class JudgeCacheRow(SQLModel, table=True):
+    """A verdict kept by the hash of everything that determined it."""
+
+    __tablename__: ClassVar[Any] = "judge_cache"
+    key: str = Field(primary_key=True)
+    payload: dict[str, Any] = Field(sa_column=_json(nullable=False))
+    created_at: float
+
+
+class JudgeBudgetRow(SQLModel, table=True):
+    """What a rollout has spent, or reserved, on the judge on one day (UTC, ``YYYY-MM-DD``)."""
+
+    __tablename__: ClassVar[Any] = "judge_budget"
+    rollout_id: int = Field(primary_key=True)
+    day: str = Field(primary_key=True)
+    calls: int = 0
+    microusd: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
+
+
+class FunnelRow(SQLModel, table=True):
+    """How many requests ended where, per rollout and stream. Moves with what it counts."""
+
+    __tablename__: ClassVar[Any] = "funnel"
+    rollout_id: int = Field(primary_key=True)
+    stream: str = Field(primary_key=True)
+    outcome: str = Field(primary_key=True)
+    count: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
+
+
+class EvidenceHeadRow(SQLModel, table=True):
+    """The last sequence number given out; its lock makes numbers follow commits."""
+
+    __tablename__: ClassVar[Any] = "evidence_head"
+    rollout_id: int = Field(primary_key=True)
+    seq: int = 0
+
+
+class EvidenceRow(SQLModel, table=True):
+    """One fact about a rollout. Never changed; consumed in the order of ``seq``."""
+
+    __tablename__: ClassVar[Any] = "evidence"
+    rollout_id: int = Field(primary_key=True)
+    seq: int = Field(primary_key=True)
+    kind: str
+    at: float
+    segment: str | None = None
+    epoch: int = 0
+    payload: dict[str, Any] = Field(sa_column=_json(nullable=False))
+
+
+class RolloutRow(SQLModel, table=True):
+    """One generation of a rollout: its spec, where it stands, and its sufficient statistics.
+
+    ``revision`` is compared and set by every change; ``leader_token`` is the fencing token of the
+    controller that wrote last, and never goes back.
+    """
+
+    __tablename__: ClassVar[Any] = "rollout"
+    __table_args__: ClassVar[Any] = (
+        UniqueConstraint("name", "generation", name="uq_rollout_generation"),
+    )
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(index=True)
+    generation: int
+    route: str = Field(index=True)
+    spec: dict[str, Any] = Field(sa_column=_json(nullable=False))
+    spec_hash: str
+    candidate_revision: str
+    phase: str = Field(index=True)
+    step: int = 0
+    paused: dict[str, Any] | None = Field(default=None, sa_column=_json())
+    revision: int = 0
+    state: dict[str, Any] = Field(default_factory=dict, sa_column=_json(nullable=False))
+    last_seq: int = 0
+    step_started_at: float | None = None
+    created_at: float
+    updated_at: float
+    finished_at: float | None = None
+    leader_token: int = 0
+
+
+class TransitionRow(SQLModel, table=True):
+    """One transition with its receipt: what was known, who or what decided, and why."""
+
+    __tablename__: ClassVar[Any] = "transition"
+    __table_args__: ClassVar[Any] = (
+        UniqueConstraint("rollout_id", "number", name="uq_transition_number"),
+    )
+    id: int | None = Field(default=None, sa_column=Column(_BIG, primary_key=True))
+    rollout_id: int
+    number: int
+    at: float
+    actor: str
+    event: str
+    from_phase: str
+    to_phase: str
+    step: int
+    weight_before_bp: int
+    weight_after_bp: int
+    reason: str = Field(sa_column=Column(Text, nullable=False))
+    receipt: dict[str, Any] = Field(sa_column=_json(nullable=False))
+
+
+class LeaseRow(SQLModel, table=True):
+    """Who leads. ``token`` grows with every change of holder and fences the former one."""
+
+    __tablename__: ClassVar[Any] = "lease"
+    name: str = Field(primary_key=True)
+    holder: str
+    token: int
+    expires_at: float
+
+
+class TokenRow(SQLModel, table=True):
+    """A token of the admin API, as a hash."""
+
+    __tablename__: ClassVar[Any] = "token"
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(unique=True)
+    role: str
+    hash: str = Field(unique=True)
+    created_at: float
+    last_used_at: float | None = None
+    revoked_at: float | None = None
+
+
+class AuditRow(SQLModel, table=True):
+    """What somebody did through the admin API or the CLI."""
+
+    __tablename__: ClassVar[Any] = "audit"
+    id: int | None = Field(default=None, sa_column=Column(_BIG, primary_key=True))
+    at: float = Field(index=True)
+    actor: str
+    role: str
+    action: str
+    target: str
+    detail: dict[str, Any] = Field(default_factory=dict, sa_column=_json(nullable=False))
