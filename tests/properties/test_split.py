@@ -1,0 +1,137 @@
+"""Properties of the assignment that users rely on."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.split import (
+    BASIS_POINTS,
+    Eligibility,
+    Mirror,
+    Split,
+    assign,
+    bucket,
+    sampled,
+    targeting_key,
+)
+
+_BASE = Split(route="r", revision=1, baseline="a", candidate="b", salt="salt", rollout="x")
+_weights = st.integers(0, BASIS_POINTS)
+_keys = st.text(min_size=1)
+
+
+@given(_keys, _weights, _weights)
+def test_widening_never_moves_a_key_off_the_candidate(key: str, one: int, other: int) -> None:
+    """A key on the candidate at a weight is on it at every larger weight."""
+    low, high = sorted((one, other))
+    before = assign(_BASE.evolve(weight_bp=low), key, eligible=True, request_key="q")
+    after = assign(_BASE.evolve(weight_bp=high), key, eligible=True, request_key="p")
+    assert before.variant == "baseline" or after.variant == "candidate"
+
+
+@given(_keys, _weights, st.text(), st.text())
+def test_a_key_is_sticky(key: str, weight: int, one: str, other: str) -> None:
+    """The same key gets the same arm whatever the request."""
+    split = _BASE.evolve(weight_bp=weight)
+    assert assign(split, key, eligible=True, request_key=one) == assign(
+        split, key, eligible=True, request_key=other
+    )
+
+
+@given(_keys, _weights)
+def test_nothing_and_everything(key: str, weight: int) -> None:
+    """Weight 0 sends nobody and weight 100% everybody; the ineligible stay on the baseline."""
+    none = assign(_BASE.evolve(weight_bp=0), key, eligible=True, request_key="q")
+    every = assign(_BASE.evolve(weight_bp=BASIS_POINTS), key, eligible=True, request_key="q")
+    kept = assign(_BASE.evolve(weight_bp=weight), key, eligible=False, request_key="q")
+    assert (none.variant, every.variant) == ("baseline", "candidate")
+    assert (kept.variant, kept.reason, kept.randomised) == ("baseline", "ineligible", False)
+
+
+def test_the_share_is_the_weight_and_salts_are_independent() -> None:
+    """Over 20,000 keys the share is within five standard deviations, also given another salt."""
+    keys = [f"user-{n}" for n in range(20_000)]
+    on = [key for key in keys if bucket("one", key) < 3000]
+    both = [key for key in on if bucket("two", key) < 3000]
+    assert abs(len(on) - 6000) < 5 * (20_000 * 0.3 * 0.7) ** 0.5
+    assert abs(len(both) - 0.3 * len(on)) < 5 * (len(on) * 0.3 * 0.7) ** 0.5
+
+
+def test_anonymous_requests_are_assigned_one_by_one() -> None:
+    """Requests without a key do not all go the same way, unless the split says baseline."""
+    split = _BASE.evolve(weight_bp=5000)
+    seen = {assign(split, None, eligible=True, request_key=str(n)).variant for n in range(64)}
+    assert seen == {"baseline", "candidate"}
+    split = split.evolve(on_missing_key="baseline")
+    kept = {assign(split, None, eligible=True, request_key=str(n)).reason for n in range(64)}
+    assert kept == {"ineligible"}
+
+
+@given(_keys, st.integers(1, BASIS_POINTS))
+def test_sampling_is_monotone_too(key: str, share: int) -> None:
+    """A key in a sample stays in every larger one; nothing is in an empty sample."""
+    assert not sampled("m", key, 0)
+    assert sampled("m", key, BASIS_POINTS)
+    assert not sampled("m", key, share - 1) or sampled("m", key, share)
+
+
+_names = st.text(min_size=1, max_size=8)
+_mirrors = st.builds(Mirror, st.integers(1, 9), _names, _names, _weights, _weights, _names)
+
+
+@given(
+    st.builds(
+        Split,
+        route=_names,
+        revision=st.integers(0, 99),
+        baseline=_names,
+        candidate=_names,
+        weight_bp=_weights,
+        salt=st.text(),
+        eligible=st.builds(
+            Eligibility,
+            risk=st.none() | st.lists(_names).map(tuple),
+            headers=st.lists(st.tuples(_names, _names)).map(tuple),
+        ),
+        mirrors=st.lists(_mirrors).map(tuple),
+        slo_s=st.none() | st.floats(0.001, 100),
+        targeting_key=st.lists(_names).map(tuple),
+    )
+)
+def test_a_split_survives_its_document(split: Split) -> None:
+    """Writing and reading a split as JSON gives the same split; newer keys do no harm."""
+    document = json.loads(json.dumps(split.to_document()))
+    assert Split.from_document({**document, "from_the_future": 1}) == split
+
+
+def test_a_split_refuses_what_can_not_be() -> None:
+    """A weight outside 0 to 100%, or one with no candidate, is an error at once."""
+    with pytest.raises(ValueError, match="weight_bp is 10001"):
+        _BASE.evolve(weight_bp=10_001)
+    with pytest.raises(ValueError, match="no candidate"):
+        _BASE.evolve(weight_bp=1, candidate=None)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        _BASE.weight_bp = 5  # type: ignore[misc]
+
+
+def test_the_targeting_key_is_the_first_found() -> None:
+    """Headers and body paths are tried in order; empty or structured values are no keys."""
+    sources = ("header:X-User-Id", "body:metadata.tenant", "body:user")
+    assert targeting_key(sources, {"x-user-id": "u"}, {"user": "v"}) == "u"
+    assert targeting_key(sources, {}, {"metadata": {"tenant": 7}, "user": "v"}) == "7"
+    assert targeting_key(sources, {"x-user-id": ""}, {"metadata": 1, "user": "v"}) == "v"
+    assert targeting_key(sources, {}, {"user": {"id": 1}}) is None
+    assert targeting_key(sources, {}, {"user": True}) is None
+
+
+def test_an_unknown_risk_counts_as_the_highest() -> None:
+    """A request that names no tier takes part only where every tier does."""
+    assert Eligibility().allows(None, {})
+    assert Eligibility(risk=("low",)).allows("low", {})
+    assert not Eligibility(risk=("low",)).allows(None, {})
+    assert not Eligibility(headers=(("x-beta", "1"),)).allows("low", {"x-beta": "0"})
