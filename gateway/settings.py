@@ -288,9 +288,13 @@ class Settings(_Section):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="How much is logged."
     )
-    gateway: GatewaySettings = Field(default_factory=GatewaySettings)
-    control: ControlSettings = Field(default_factory=ControlSettings)
-    worker: WorkerSettings = Field(default_factory=WorkerSettings)
+    gateway: GatewaySettings = Field(default_factory=GatewaySettings, description="The data plane.")
+    control: ControlSettings = Field(
+        default_factory=ControlSettings, description="Admin API and controller."
+    )
+    worker: WorkerSettings = Field(
+        default_factory=WorkerSettings, description="The background evaluator."
+    )
     deployments: dict[Name, Deployment] = Field(
         default_factory=dict, description="Models, by name."
     )

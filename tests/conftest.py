@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
+import threading
+import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
+from typing import Any
 
+import httpx
 import psycopg
 import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from gateway.store import Store, open_store
+from rollout.demo.scene import Scene, build_scene
+from rollout.supervisor import Supervisor
 
 
 @pytest.fixture(scope="session")
@@ -111,3 +119,98 @@ def _url(server: str, database: str) -> str:
     query = f"?host={host}" + (f"&port={parts['port']}" if parts.get("port") else "")
     assert make_conninfo(server)
     return f"postgresql+psycopg://{user}{password}@/{database}{query}"
+
+
+class System:
+    """All of Coalmine running as processes of its own, over simulated upstreams.
+
+    Built by the ``start_system`` fixture. ``api`` and ``simulator`` are clients of the admin API
+    and of the simulator's own control; ``kill`` ends a part the hard way and the supervisor brings
+    it back.
+    """
+
+    def __init__(self, scene: Scene) -> None:
+        self.scene = scene
+        self.api = httpx.Client(base_url=f"{scene.control_url}/api/v1", timeout=10, trust_env=False)
+        self.simulator = httpx.Client(
+            base_url=f"http://127.0.0.1:{scene.simulator_port}", timeout=10, trust_env=False
+        )
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="supervisor")
+        self._thread.start()
+        self.supervisor = Supervisor(scene.parts(), drain_timeout=15)
+
+    def start(self) -> None:
+        """Start every part and wait until all are ready."""
+        store = open_store(self.scene.settings.store)
+        store.migrate()
+        store.close()
+        self._run(self.supervisor.start(ready_within=60))
+
+    def kill(self, name: str, number: int = signal.SIGKILL) -> None:
+        """Send a signal to a part and return at once."""
+        pid = self.supervisor.pid(name)
+        assert pid is not None, f"{name} is not running"
+        os.kill(pid, number)
+
+    def ready(self, name: str) -> None:
+        """Wait until a part answers (again)."""
+        self._run(self.supervisor.ready(name, within=60))
+
+    def stop(self) -> None:
+        """Stop everything; safe to call twice."""
+        if self._loop.is_closed():
+            return
+        try:
+            self._run(self.supervisor.stop())
+        finally:
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+            self.api.close()
+            self.simulator.close()
+
+    def apply(self, spec: dict[str, Any]) -> dict[str, Any]:
+        """Apply a rollout and return the API's document."""
+        answer = self.api.post("/rollouts", json=spec)
+        assert answer.status_code in {200, 201}, answer.text
+        return dict(answer.json())
+
+    def wait_for(
+        self, name: str, condition: Callable[[dict[str, Any]], bool], *, within: float = 60
+    ) -> dict[str, Any]:
+        """Poll a rollout's status until ``condition`` holds and return it; fail at the deadline."""
+        deadline = time.monotonic() + within
+        status: dict[str, Any] = {}
+        while time.monotonic() < deadline:
+            try:
+                answer = self.api.get(f"/rollouts/{name}")
+            except httpx.HTTPError:
+                time.sleep(0.05)
+                continue
+            if answer.status_code == httpx.codes.OK:
+                status = answer.json()
+                if condition(status):
+                    return status
+            time.sleep(0.05)
+        raise AssertionError(f"{name} did not get there within {within:g} s; it is at {status}")
+
+    def _run(self, work: Coroutine[Any, Any, Any]) -> None:
+        asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+
+@pytest.fixture
+def start_system(tmp_path: Path) -> Iterator[Callable[..., System]]:
+    """Start a whole Coalmine: ``start_system(simulator=…, store=…, changes=…)``, as build_scene."""
+    systems: list[System] = []
+
+    def start(**arguments: Any) -> System:
+        folder = tmp_path / f"system-{len(systems)}"
+        folder.mkdir()
+        systems.append(System(build_scene(folder, **arguments)))
+        systems[-1].start()
+        return systems[-1]
+
+    yield start
+    for system in systems:
+        system.stop()

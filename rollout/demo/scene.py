@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from gateway.settings import Settings, load_settings
 from rollout.cli.up import parts
 from rollout.supervisor import Part
 
-__all__ = ["ROUTE", "Pace", "Scene", "build_scene", "simulator_document"]
+__all__ = ["FAST", "ROUTE", "Pace", "Scene", "build_scene", "simulator_document"]
 
 ROUTE = "support-bot"
 
@@ -112,19 +113,32 @@ def simulator_document(*, seed: int, time_scale: float = 1.0) -> dict[str, Any]:
     }
 
 
-def build_scene(folder: Path, *, seed: int, pace: Pace) -> Scene:
-    """Write the demo's files into ``folder`` and choose free ports on loopback."""
+def build_scene(
+    folder: Path,
+    *,
+    simulator: Mapping[str, Any],
+    pace: Pace | None = None,
+    store: str | None = None,
+    changes: Mapping[str, Mapping[str, Any]] | None = None,
+) -> Scene:
+    """Write the settings and the simulator's file into ``folder``; choose free ports on loopback.
+
+    ``simulator`` is the simulator's document; a deployment is declared for each of its models.
+    ``store`` replaces the SQLite file in the folder; ``changes`` are merged into the settings,
+    section by section.
+    """
     ports = _free_ports(5)
     simulator_port = ports[0]
     upstream = f"http://127.0.0.1:{simulator_port}/v1"
-    models = ("support-v6", "support-v7", "support-v8", "support-v9", "judge")
-    document = {
-        "store": f"sqlite:///{folder / 'coalmine.db'}",
+    document: dict[str, Any] = {
+        "store": store or f"sqlite:///{folder / 'coalmine.db'}",
         "data_dir": str(folder),
         "gateway": {"port": ports[1], "metrics_port": ports[2], "drain_timeout": "5s"},
         "control": {"port": ports[3], "tick_interval": "250ms"},
         "worker": {"metrics_port": ports[4], "concurrency": 48, "drain_timeout": "5s"},
-        "deployments": {name: {"base_url": upstream, "model": name} for name in models},
+        "deployments": {
+            name: {"base_url": upstream, "model": name} for name in simulator["models"]
+        },
         "routes": {
             ROUTE: {
                 "baseline": "support-v6",
@@ -134,16 +148,15 @@ def build_scene(folder: Path, *, seed: int, pace: Pace) -> Scene:
         },
         "judge": {"deployment": "judge", "max_concurrency": 64},
     }
+    for section, values in (changes or {}).items():
+        document[section] = {**document.get(section, {}), **values}
     config = folder / "coalmine.yaml"
     config.write_text(yaml.safe_dump(document, sort_keys=False), encoding="utf-8")
-    simulator = folder / "simulator.yaml"
-    simulator.write_text(
-        yaml.safe_dump(
-            simulator_document(seed=seed, time_scale=pace.simulator_time_scale), sort_keys=False
-        ),
-        encoding="utf-8",
+    simulator_config = folder / "simulator.yaml"
+    simulator_config.write_text(yaml.safe_dump(dict(simulator), sort_keys=False), encoding="utf-8")
+    return Scene(
+        folder, config, simulator_config, simulator_port, load_settings(config, {}), pace or Pace()
     )
-    return Scene(folder, config, simulator, simulator_port, load_settings(config, {}), pace)
 
 
 def _free_ports(count: int) -> list[int]:
