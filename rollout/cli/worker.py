@@ -1,0 +1,48 @@
+"""``coalmine worker``: mirrors captures, checks and judges them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gateway.settings import Settings, load_settings
+from shadow.serve import serve_worker
+
+__all__ = ["run_worker", "worker"]
+
+
+def worker(
+    config: Annotated[
+        Path | None,
+        typer.Option("--config", "-c", help="Settings (YAML); default coalmine.yaml."),
+    ] = None,
+) -> None:
+    """Claim captured requests, mirror them to the candidate, check and judge the answers.
+
+    Several may run at the same time; a killed one loses nothing. SIGTERM finishes what is begun.
+    """
+    settings = load_settings(config)
+    logging.basicConfig(
+        level=settings.log_level.upper(), format="%(asctime)s worker %(levelname)s %(message)s"
+    )
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    asyncio.run(run_worker(settings))
+
+
+async def run_worker(settings: Settings) -> None:
+    """Run a worker until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+
+    def started(url: str) -> None:
+        logging.getLogger("coalmine.worker").info("worker started; metrics at %s", url)
+
+    await serve_worker(settings, environ=os.environ, stop=stop, started=started)

@@ -1,0 +1,245 @@
+"""One pair from claim to result: mirror, check, judge. Writes nothing; the worker does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from random import Random
+from typing import Any
+
+from gateway.errors import SettingsError
+from gateway.settings import Contract, Settings
+from gateway.store.engine import Store
+from gateway.store.evidence import Evidence, EvidenceKind
+from gateway.store.tables import JudgmentRow
+from shadow.answer import COMPARABLE, endpoint_of, read_answer
+from shadow.budget import DailyBudget
+from shadow.checks import CheckResult, run_checks
+from shadow.compare import NO_JUDGE, Decision, decide_by_checks, decide_by_judge
+from shadow.evidence import live_payload, pair_payload
+from shadow.judge import Judge, Judgment, refuse_self_judging
+from shadow.mirror import Mirrored, MirrorTarget
+from shadow.pair import Arm, Pair, Prompt, UnreadableRequest, read_prompt
+from shadow.pairs import Claim, Finished
+from shadow.plan import Plan
+
+_TRIED_LATER = frozenset({408, 429})
+
+
+class Evaluator:
+    """Turns claims into results. `environ` holds the deployments' keys, `clock` Unix seconds."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Store,
+        *,
+        environ: Mapping[str, str],
+        judge: Judge | None,
+        clock: Callable[[], float],
+        rng: Random,
+        mirrored: Callable[[Plan, Arm], None] = lambda _plan, _arm: None,
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._environ = environ
+        self._judge = judge
+        self._clock = clock
+        self._rng = rng
+        self._mirrored = mirrored
+        self._targets: dict[str, MirrorTarget] = {}
+
+    async def evaluate(self, claim: Claim, plan: Plan) -> Finished:
+        """Evaluate one claimed pair. Raises `StoreError` only: without a store nothing is spent."""
+        capture = claim.capture
+        if capture.truncated or endpoint_of(capture.endpoint) not in COMPARABLE:
+            return self._unjudgeable(claim, "the capture is not whole, or its endpoint unknown")
+        try:
+            prompt = read_prompt(endpoint=capture.endpoint, body=capture.request_body)
+        except UnreadableRequest as error:
+            return self._unjudgeable(claim, str(error))
+        answer = read_answer(
+            endpoint=capture.endpoint, body=capture.response_body, status=capture.status
+        )
+        captured = Arm(answer, capture.status, capture.total_s, capture.ttft_s)
+        if claim.stream == "live":
+            return self._live(claim, plan, prompt, captured)
+        if 400 <= capture.status < 500 and capture.status not in _TRIED_LATER:
+            return self._unjudgeable(claim, f"the request was refused (status {capture.status})")
+        return await self._paired(claim, plan, prompt, captured)
+
+    async def close(self) -> None:
+        """Close all connections."""
+        for target in self._targets.values():
+            await target.close()
+        if self._judge is not None:
+            await self._judge.close()
+
+    async def _paired(self, claim: Claim, plan: Plan, prompt: Prompt, captured: Arm) -> Finished:
+        capture = claim.capture
+        reverse = claim.stream == "mirror" and capture.variant == "candidate"
+        name = self._other_arm(claim, plan)
+        target = self._target(name)
+        if target is None:
+            return self._unjudgeable(claim, f"no deployment is called {name!r} here")
+        mirrored = await target.send(
+            capture, timeout_s=plan.timeout_s, max_concurrency=plan.max_concurrency
+        )
+        self._mirrored(plan, mirrored.arm)
+        if mirrored.unusable:
+            return self._unjudgeable(claim, mirrored.unusable, mirrored)
+        if reverse and mirrored.arm.failed:
+            # Our own load may have broken the baseline: that must never speak for the candidate.
+            return self._unjudgeable(claim, "the baseline's mirror failed", mirrored)
+        baseline, candidate = (mirrored.arm, captured) if reverse else (captured, mirrored.arm)
+        contract = self._contract(plan)
+        pair = Pair(prompt, baseline, candidate, contract, plan.slo_s)
+        checks = run_checks(pair)
+        decision, judgments = await self._decide(claim, plan, pair, checks)
+        payload = pair_payload(
+            pair_id=claim.pair_id,
+            capture_id=capture.id,
+            cluster=capture.key_hash,
+            pair=pair,
+            checks=checks,
+            decision=decision,
+        )
+        kind: EvidenceKind = "noise" if claim.stream == "noise" else "pair"
+        return Finished(
+            claim,
+            decision.outcome,
+            self._fact(claim, kind, payload),
+            tuple(self._judgment_row(claim, each) for each in judgments),
+            tuple(kept for each in judgments if (kept := each.kept) is not None),
+            _columns(mirrored, checks, decision),
+        )
+
+    async def _decide(
+        self, claim: Claim, plan: Plan, pair: Pair, checks: Sequence[CheckResult]
+    ) -> tuple[Decision, tuple[Judgment, ...]]:
+        decision = decide_by_checks(pair, checks)
+        if decision is not None:
+            return decision, ()
+        if self._judge is None or not plan.wants_judge:
+            return NO_JUDGE, ()
+        try:
+            refuse_self_judging(
+                self._settings, baseline=claim.capture.deployment, candidate=plan.candidate
+            )
+        except SettingsError as error:
+            return Decision("judge_error", "error", reason=str(error)), ()
+        budget = DailyBudget(self._store, plan.rollout_id, plan.limits, self._clock)
+        judged = await self._judge.compare(pair, budget)
+        return decide_by_judge(judged), judged.judgments
+
+    def _live(self, claim: Claim, plan: Plan, prompt: Prompt, captured: Arm) -> Finished:
+        variant = claim.capture.variant
+        candidate = variant == "candidate"
+        pair = Pair(
+            prompt,
+            None if candidate else captured,
+            captured if candidate else None,
+            self._contract(plan),
+            plan.slo_s,
+        )
+        checks = run_checks(pair)
+        payload = live_payload(
+            capture_id=claim.capture.id,
+            variant=variant,
+            weight_bp=claim.capture.weight_bp,
+            arm=captured,
+            checks=checks,
+        )
+        columns = {"checks": {check.name: check.to_json() for check in checks}}
+        return Finished(claim, "checked", self._fact(claim, "live", payload), columns=columns)
+
+    def _unjudgeable(self, claim: Claim, reason: str, mirrored: Mirrored | None = None) -> Finished:
+        decision = Decision("unjudgeable", "unjudgeable", reason=reason)
+        if claim.stream == "live":
+            return Finished(claim, "unjudgeable", columns={"comparison": decision.to_json()})
+        empty = Pair(Prompt(endpoint=""), None, None)
+        payload = pair_payload(
+            pair_id=claim.pair_id,
+            capture_id=claim.capture.id,
+            cluster=claim.capture.key_hash,
+            pair=empty,
+            checks=run_checks(empty),
+            decision=decision,
+        )
+        kind: EvidenceKind = "noise" if claim.stream == "noise" else "pair"
+        columns = {"comparison": decision.to_json()}
+        if mirrored is not None:
+            columns = _columns(mirrored, (), decision)
+        return Finished(claim, "unjudgeable", self._fact(claim, kind, payload), columns=columns)
+
+    def _fact(self, claim: Claim, kind: EvidenceKind, payload: dict[str, Any]) -> Evidence:
+        return Evidence(kind, self._clock(), payload, claim.segment, claim.capture.epoch)
+
+    def _other_arm(self, claim: Claim, plan: Plan) -> str:
+        if claim.stream == "noise":
+            return claim.capture.deployment
+        if claim.capture.variant == "candidate":
+            route = self._settings.routes.get(plan.route)
+            return route.baseline if route else ""
+        return plan.candidate
+
+    def _contract(self, plan: Plan) -> Contract:
+        route = self._settings.routes.get(plan.route)
+        return (route.contract if route else None) or Contract()
+
+    def _target(self, name: str) -> MirrorTarget | None:
+        if name not in self._targets:
+            deployment = self._settings.deployments.get(name)
+            if deployment is None:
+                return None
+            self._targets[name] = MirrorTarget(
+                deployment,
+                api_key=deployment.api_key(self._environ),
+                max_body_bytes=self._settings.gateway.max_capture_bytes,
+                rng=self._rng,
+            )
+        return self._targets[name]
+
+    def _judgment_row(self, claim: Claim, judgment: Judgment) -> JudgmentRow:
+        verdict = judgment.verdict
+        return JudgmentRow(
+            pair_id=claim.pair_id,
+            rollout_id=claim.rollout_id,
+            order=judgment.order,
+            verdict=verdict.verdict if verdict else None,
+            scores=verdict.scores.model_dump() if verdict else None,
+            evidence=_storable(verdict.evidence) if verdict else None,
+            severity=verdict.severity if verdict else None,
+            model=judgment.model,
+            fingerprint=judgment.fingerprint,
+            error=_storable(judgment.error),
+            transcript=_storable(judgment.transcript),
+            input_tokens=judgment.input_tokens,
+            output_tokens=judgment.output_tokens,
+            cost_microusd=judgment.cost_microusd,
+            latency_s=judgment.latency_s,
+            cached=judgment.cached,
+            created_at=self._clock(),
+        )
+
+
+def _columns(
+    mirrored: Mirrored, checks: Sequence[CheckResult], decision: Decision
+) -> dict[str, Any]:
+    """Return the pair row's columns; `candidate_*` is what the mirror brought, either way round."""
+    arm = mirrored.arm
+    return {
+        "candidate_response": mirrored.body,
+        "candidate_status": arm.status,
+        "candidate_error": _storable(arm.answer.error),
+        "candidate_ttft_s": arm.ttft_s,
+        "candidate_total_s": arm.latency_s,
+        "checks": {check.name: check.to_json() for check in checks} or None,
+        "comparison": decision.to_json(),
+    }
+
+
+def _storable(text: str | None) -> str | None:
+    """Return text that every database keeps: no NUL, no half of a surrogate pair."""
+    if text is None:
+        return None
+    return text.encode("utf-8", "replace").decode().replace("\x00", "\ufffd")

@@ -1,0 +1,263 @@
+"""Pairs in the store: claimed in batches under a lease, finished in one transaction, once.
+
+A claim is known by worker and attempt. Whatever a worker that lost its lease still tries to write
+meets a row that is no longer its own, and changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlmodel import Session, and_, col, func, or_, select, update
+
+from gateway.store.engine import Store
+from gateway.store.evidence import Evidence, append_evidence, move_funnel
+from gateway.store.tables import CaptureRow, JudgmentRow, PairRow, RolloutRow
+from shadow.judge.cache import Kept, keep_verdicts
+from shadow.plan import FINISHED
+
+PENDING, CLAIMED, DONE = "pending", "claimed", "done"
+EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A pair that this worker may work on until its lease ends, with its capture."""
+
+    pair_id: int
+    rollout_id: int
+    stream: str
+    attempt: int
+    worker: str
+    created_at: float
+    segment: str | None
+    capture: CaptureRow
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a pair came to; everything in it is written in one transaction, or nothing is."""
+
+    claim: Claim
+    outcome: str
+    evidence: Evidence | None = None
+    judgments: tuple[JudgmentRow, ...] = ()
+    verdicts: tuple[Kept, ...] = ()
+    columns: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRules:
+    """How a worker claims: under which name, for how long, and what is given up.
+
+    `lease_s` and `ttl_s` are seconds, `ttl_s` from a pair's creation to its first claim.
+    """
+
+    worker: str
+    lease_s: float = 180.0
+    max_attempts: int = 3
+    ttl_s: float = 3600.0
+
+
+def claim_pairs(
+    store: Store,
+    rules: ClaimRules,
+    *,
+    now: float,
+    limit: int,
+    expired: Callable[[str, str, str], None] = lambda _route, _rollout, _stream: None,
+) -> list[Claim]:
+    """Claim up to `limit` pairs: those whose lease ran out first, then the oldest waiting.
+
+    In the same transaction pairs expire that were claimed `max_attempts` times in vain, waited
+    longer than `ttl_s`, or belong to a rollout that is over; `expired` hears of each after the
+    commit, by route, rollout and stream. An idle store is only read. Raises `StoreError`.
+    """
+    claims: list[Claim] = []
+    while not claims and _anything(store, now):
+        with store.write() as session:
+            claims, gone = _claim_batch(store, session, rules, now, limit)
+        for route, rollout, stream in gone:
+            expired(route, rollout, stream)
+        if not claims and not gone:
+            break  # all that is there is locked by other workers
+    return claims
+
+
+def _claim_batch(
+    store: Store, session: Session, rules: ClaimRules, now: float, limit: int
+) -> tuple[list[Claim], list[tuple[str, str, str]]]:
+    rows = _lapsed(session, now, limit)
+    rows += _waiting(session, limit - len(rows))
+    rollouts = _rollouts(session, {row.rollout_id for row in rows})
+    gone: list[PairRow] = []
+    kept: list[PairRow] = []
+    for row in rows:
+        stale = (
+            row.attempts >= rules.max_attempts
+            or (row.state == PENDING and now - row.created_at > rules.ttl_s)
+            or row.rollout_id not in rollouts
+            or rollouts[row.rollout_id].phase in FINISHED
+        )
+        (gone if stale else kept).append(row)
+    for row in gone:
+        row.state, row.outcome, row.finished_at = DONE, EXPIRED, now
+        row.claimed_by, row.lease_until = None, 0.0
+    for row in kept:
+        row.state, row.claimed_by = CLAIMED, rules.worker
+        row.lease_until, row.attempts = now + rules.lease_s, row.attempts + 1
+    session.flush()
+    _move(store, session, [(row.rollout_id, row.stream, EXPIRED) for row in gone])
+    captures = _captures(session, [row.capture_id for row in kept])
+    names = {number: (row.route, row.name) for number, row in rollouts.items()}
+    lost = ("unknown", "unknown")
+    return (
+        [_claim(row, captures[row.capture_id]) for row in kept],
+        [(*names.get(row.rollout_id, lost), row.stream) for row in gone],
+    )
+
+
+def finish_pairs(store: Store, finished: Sequence[Finished], *, now: float) -> list[bool]:
+    """Write finished pairs: row, judgments, funnel and evidence move together.
+
+    Returns for each whether it counted. One whose lease went to another worker does not, and
+    nothing of it is written. Raises `StoreError`, and then nothing at all was written.
+    """
+    with store.write() as session:
+        # In one order everywhere, so that two workers never wait for each other.
+        ordered = sorted(finished, key=lambda each: each.claim.pair_id)
+        taken = {id(each): _take_back(session, each, now) for each in ordered}
+        counted = [taken[id(each)] for each in finished]
+        mine = [each for each in ordered if taken[id(each)]]
+        for each in mine:
+            session.add_all(each.judgments)
+        session.flush()
+        keep_verdicts(store, session, (kept for each in mine for kept in each.verdicts), now=now)
+        _move(store, session, [(e.claim.rollout_id, e.claim.stream, e.outcome) for e in mine])
+        facts: dict[int, list[Evidence]] = {}
+        for each in mine:
+            if each.evidence is not None:
+                facts.setdefault(each.claim.rollout_id, []).append(each.evidence)
+        for rollout_id in sorted(facts):
+            append_evidence(store, session, rollout_id, facts[rollout_id])
+    return counted
+
+
+def renew_leases(store: Store, claims: Sequence[Claim], *, now: float, lease_s: float) -> None:
+    """Keep claims that are still worked on. Raises `StoreError`."""
+    with store.write() as session:
+        for claim in sorted(claims, key=lambda each: each.pair_id):
+            session.exec(update(PairRow).where(*_is_mine(claim)).values(lease_until=now + lease_s))
+
+
+def release_pairs(store: Store, claims: Sequence[Claim]) -> None:
+    """Give claims back that were not begun; the attempt does not count. Raises `StoreError`."""
+    with store.write() as session:
+        for claim in sorted(claims, key=lambda each: each.pair_id):
+            session.exec(
+                update(PairRow)
+                .where(*_is_mine(claim))
+                .values(state=PENDING, claimed_by=None, lease_until=0.0, attempts=claim.attempt - 1)
+            )
+
+
+def count_pending(store: Store) -> int:
+    """Count the pairs that nobody has claimed. Raises `StoreError`."""
+    with store.read() as session:
+        statement = select(func.count()).select_from(PairRow).where(col(PairRow.state) == PENDING)
+        return int(session.exec(statement).one())
+
+
+def _lapsed(session: Session, now: float, limit: int) -> list[PairRow]:
+    statement = (
+        select(PairRow)
+        .where(col(PairRow.state) == CLAIMED, col(PairRow.lease_until) < now)
+        .order_by(col(PairRow.lease_until), col(PairRow.id))
+    )
+    return _locked(session, statement, limit)
+
+
+def _waiting(session: Session, limit: int) -> list[PairRow]:
+    statement = (
+        select(PairRow)
+        .where(col(PairRow.state) == PENDING)
+        .order_by(col(PairRow.lease_until), col(PairRow.id))
+    )
+    return _locked(session, statement, limit)
+
+
+def _locked(session: Session, statement: Any, limit: int) -> list[PairRow]:
+    """Read rows under a lock; SQLite, which has one writer, leaves the clause out."""
+    if limit <= 0:
+        return []
+    locked = statement.limit(limit).with_for_update(skip_locked=True)
+    return list(session.exec(locked).all())
+
+
+def _anything(store: Store, now: float) -> bool:
+    """Say whether there is something to claim, without taking SQLite's one write lock."""
+    lapsed = and_(col(PairRow.state) == CLAIMED, col(PairRow.lease_until) < now)
+    statement = select(PairRow.id).where(or_(col(PairRow.state) == PENDING, lapsed)).limit(1)
+    with store.read() as session:
+        return session.exec(statement).first() is not None
+
+
+def _rollouts(session: Session, ids: set[int]) -> dict[int, RolloutRow]:
+    rows = session.exec(select(RolloutRow).where(col(RolloutRow.id).in_(ids))).all()
+    return {row.id: row for row in rows if row.id is not None}
+
+
+def _captures(session: Session, ids: list[str]) -> dict[str, CaptureRow]:
+    if not ids:
+        return {}
+    statement = select(CaptureRow).where(col(CaptureRow.id).in_(ids))
+    rows = {row.id: row for row in session.exec(statement).all()}
+    for row in rows.values():
+        session.expunge(row)
+    return rows
+
+
+def _claim(row: PairRow, capture: CaptureRow) -> Claim:
+    return Claim(
+        pair_id=int(row.id or 0),
+        rollout_id=row.rollout_id,
+        stream=row.stream,
+        attempt=row.attempts,
+        worker=str(row.claimed_by),
+        created_at=row.created_at,
+        segment=row.segment,
+        capture=capture,
+    )
+
+
+def _is_mine(claim: Claim) -> tuple[Any, ...]:
+    return (
+        col(PairRow.id) == claim.pair_id,
+        col(PairRow.state) == CLAIMED,
+        col(PairRow.claimed_by) == claim.worker,
+        col(PairRow.attempts) == claim.attempt,
+    )
+
+
+def _take_back(session: Session, each: Finished, now: float) -> bool:
+    done = session.exec(
+        update(PairRow)
+        .where(*_is_mine(each.claim))
+        .values(
+            state=DONE,
+            outcome=each.outcome,
+            finished_at=now,
+            claimed_by=None,
+            lease_until=0.0,
+            **each.columns,
+        )
+    )
+    return bool(done.rowcount)
+
+
+def _move(store: Store, session: Session, ended: Sequence[tuple[int, str, str]]) -> None:
+    changes = [(rollout, stream, PENDING, -1) for rollout, stream, _ in ended]
+    changes += [(rollout, stream, outcome, 1) for rollout, stream, outcome in ended]
+    move_funnel(store, session, changes)
