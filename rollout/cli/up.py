@@ -11,12 +11,13 @@ from pathlib import Path
 
 from gateway.settings import Settings, load_settings
 from gateway.store import open_store
+from rollout.cli.options import Config
 from rollout.supervisor import Part, Supervisor
 
 __all__ = ["parts", "run_up", "up"]
 
 
-def up(config: Path | None = None) -> None:
+def up(config: Config = None) -> None:
     """Run gateway, worker and control on this machine; a part that ends is started again."""
     settings = load_settings(config)
     logging.basicConfig(

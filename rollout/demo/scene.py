@@ -108,7 +108,7 @@ def simulator_document(*, seed: int, time_scale: float = 1.0) -> dict[str, Any]:
                 "quality": 0.85,
                 "overrides": [{"when": {"header": {"x-user-id": "*"}}, "set": {"error_rate": 0.3}}],
             },
-            "judge": {"role": "judge", "position_bias": 0.05, "noise": 0.5, "first_token": "5ms"},
+            "judge": {"role": "judge", "position_bias": 0.05, "first_token": "5ms"},
         },
     }
 

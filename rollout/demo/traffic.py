@@ -108,10 +108,5 @@ class Traffic:
 
 def _request(model: str, prompt: Prompt) -> tuple[bytes, bytes, bytes]:
     headers = f"x-category: {prompt.category}\r\nx-risk: {prompt.risk}\r\n".encode()
-    body: dict[str, object] = {"model": model, "messages": list(prompt.messages)}
-    if prompt.tools:
-        body["tools"] = list(prompt.tools)
-    if prompt.response_format:
-        body["response_format"] = prompt.response_format
-    plain = msgspec.json.encode(body)
-    return headers, plain, msgspec.json.encode({**body, "stream": True})
+    plain = msgspec.json.encode(prompt.request(model))
+    return headers, plain, msgspec.json.encode(prompt.request(model, stream=True))

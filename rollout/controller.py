@@ -1,0 +1,291 @@
+"""The controller: load, decide, persist, emit.
+
+One leads (see :mod:`rollout.lease`); the others wait. Facts are folded one by one and decided upon
+after each, so that neither the end of a batch nor a restart changes a decision: what was folded
+but not yet written is folded again from the store. Metrics and listeners hear of a transition
+only after its commit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from gateway.errors import CoalmineError, Conflict, StoreError
+from gateway.settings import Settings
+from gateway.store.engine import Store
+from gateway.store.evidence import load_evidence, load_funnel
+from gateway.store.splits import load_split
+from rollout.execution import ACTOR, Executor
+from rollout.fitting import changed_arms
+from rollout.folding import update
+from rollout.lease import Lease
+from rollout.ledger import find_id, revision_of, running_ids
+from rollout.metrics import ControlMetrics
+from rollout.policy import Decision, decide
+from rollout.presence import Presence, this_process
+from rollout.reading import live_weight
+from rollout.records import Record, Transition
+from rollout.service import HealthProbe
+from rollout.states import ACTIVE, Phase
+from rollout.wake import Waker
+
+__all__ = ["ACTOR", "Controller", "Listener"]
+
+_log = logging.getLogger(__name__)
+
+Listener = Callable[[Transition], None]
+"""Hears of a transition after its commit, at most once."""
+
+_WIDENING = frozenset({"advance", "succeed"})
+_BATCH = 500
+_MAX_ROUNDS = 20
+_BEAT_S = 5.0
+_OBSERVE_S = 1.0
+_RETRY_S = 1.0
+_NEVER = float("-inf")
+
+
+class Controller:
+    """Leads the rollouts of one store while it holds the lease.
+
+    ``health`` says what is wrong with a deployment, or ``None``. ``clock`` returns Unix seconds.
+    ``persist_interval`` (seconds) bounds how often evidence without a decision is written; what
+    is lost of it in a crash is folded again.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        settings: Settings,
+        *,
+        health: HealthProbe,
+        metrics: ControlMetrics | None = None,
+        listeners: Sequence[Listener] = (),
+        clock: Callable[[], float] = time.time,
+        persist_interval: float = 0.5,
+    ) -> None:
+        self.presence: Presence = this_process(clock())
+        self.lease = Lease(store, holder=self.presence.id, ttl=settings.control.lease_ttl)
+        self._executor = Executor(store, settings, lease=self.lease, health=health)
+        self._store = store
+        self._settings = settings
+        self._metrics = metrics
+        self._listeners = tuple(listeners)
+        self._clock = clock
+        self._persist_interval = persist_interval
+        self._records: dict[int, Record] = {}
+        self._saved: dict[int, tuple[float, int, str]] = {}
+        self._observed: dict[int, float] = {}
+        self._renewed = _NEVER
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    async def start(self) -> None:
+        """Start looking at the rollouts, in a thread of its own."""
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._run, name="coalmine-controller", daemon=True)
+        self._thread.start()
+
+    async def stop(self) -> None:
+        """Stop, and give the lease up."""
+        self._stop.set()
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join)
+            self._thread = None
+
+    def tick(self, now: float | None = None) -> bool:
+        """Look at every rollout once and do what is due. ``now`` is Unix seconds.
+
+        Returns whether this controller leads. Raises :class:`StoreError` when the store fails.
+        """
+        now = self._clock() if now is None else now
+        if not self._leads():
+            return False
+        began = time.monotonic()
+        with self._store.read() as session:
+            ids = running_ids(session)
+        for rollout_id in ids:
+            try:
+                self._look_at(rollout_id, now)
+            except Conflict as error:
+                _log.info("to be read again: %s", error)
+                self._forget(rollout_id)
+                if self.lease.token is None:
+                    self._follow()
+                    return False
+            except StoreError:
+                raise
+            except (CoalmineError, ValueError, LookupError):
+                # One rollout that can't be handled must not keep the others from being seen to.
+                self._forget(rollout_id)
+                _log.exception("rollout %s can't be handled and stays as it is", rollout_id)
+        for gone in self._records.keys() - set(ids):
+            self._show(self._records[gone], now, final=True)
+            self._forget(gone)
+        if self._metrics is not None:
+            self._metrics.tick.observe(time.monotonic() - began)
+        return True
+
+    def _look_at(self, rollout_id: int, now: float) -> None:
+        for _ in range(_MAX_ROUNDS):
+            record = self._load(rollout_id)
+            if record.phase is Phase.ROLLING_BACK:
+                self._drain(record, now)
+                return
+            if record.phase not in ACTIVE or self._is_done(record, now):
+                break
+        self._save(rollout_id, now)
+        self._show(self._records[rollout_id], now)
+
+    def _load(self, rollout_id: int) -> Record:
+        """Return the record, from memory while nobody else has changed it."""
+        known = self._records.get(rollout_id)
+        with self._store.read() as session:
+            if known is not None and revision_of(session, rollout_id) == known.revision:
+                return known
+            record = find_id(session, rollout_id)
+        self._records[rollout_id] = record
+        self._saved[rollout_id] = (_NEVER, record.evidence.last_seq, record.note)
+        return record
+
+    def _is_done(self, record: Record, now: float) -> bool:
+        """Fold what has arrived and act as soon as a decision falls. True: nothing is left."""
+        with self._store.read() as session:
+            arms = changed_arms(load_split(session, record.route), self._settings, record)
+            facts = load_evidence(session, record.id, after=record.evidence.last_seq, limit=_BATCH)
+        if arms is not None and record.phase is not Phase.PAUSED:
+            self._did(self._executor.pause(record, *arms, now=now), now)
+            return False
+        if record.phase is Phase.PREFLIGHT and record.step.kind != "preflight":
+            entered = self._executor.enter(
+                record, record.step_index, reason="the spec has no preflight", now=now
+            )
+            self._did(entered, now)
+            return False
+        obstacle: str | None = arms[1] if arms else None
+        for seq, fact in facts:
+            record = replace(record, evidence=update(record.evidence, seq, fact, record.spec))
+            moment = min(now, max(record.evidence.clock, record.step_started_at or 0.0))
+            decision = self._decide(record, moment)
+            if decision.action in _WIDENING and obstacle is None:
+                obstacle = self._executor.obstacle(record, decision)
+            if decision.action == "hold" or (decision.action in _WIDENING and obstacle):
+                continue
+            self._did(self._executor.carry_out(record, decision, now=now), now)
+            return False
+        decision = self._decide(record, now)
+        if decision.action in _WIDENING and obstacle is None:
+            obstacle = self._executor.obstacle(record, decision)
+        if decision.action == "hold" or (decision.action in _WIDENING and obstacle):
+            self._records[record.id] = replace(record, note=obstacle or decision.reason)
+            return len(facts) < _BATCH
+        self._did(self._executor.carry_out(record, decision, now=now), now)
+        return False
+
+    def _decide(self, record: Record, moment: float) -> Decision:
+        # The verdicts go into the receipt of what is done, and are worked out there.
+        return decide(record.evidence, record.spec, record.status(), moment, with_verdicts=False)
+
+    def _drain(self, record: Record, now: float) -> None:
+        result = self._executor.drain(record, now=now)
+        if isinstance(result, str):
+            self._records[record.id] = replace(record, note=result)
+            self._save(record.id, now)
+            self._show(record, now)
+        else:
+            self._did(result, now)
+
+    def _did(self, result: tuple[Record, Transition], now: float) -> None:
+        """Take note of a transition that is committed, and tell of it."""
+        record, transition = result
+        self._records[record.id] = record
+        self._saved[record.id] = (now, record.evidence.last_seq, record.note)
+        _log.info(
+            "rollout %s: %s, %s to %s: %s",
+            transition.rollout,
+            transition.event,
+            transition.from_phase,
+            transition.to_phase,
+            transition.reason,
+        )
+        if self._metrics is not None:
+            self._metrics.transition(transition)
+        for listener in self._listeners:
+            try:
+                listener(transition)
+            except Exception:  # noqa: BLE001 - the transition stands whatever a listener does
+                _log.exception("a listener failed; the transition stands")
+
+    def _save(self, rollout_id: int, now: float) -> None:
+        record = self._records[rollout_id]
+        at, seq, note = self._saved[rollout_id]
+        if (record.evidence.last_seq, record.note) == (seq, note):
+            return
+        if now - at < self._persist_interval:
+            return
+        self._records[rollout_id] = self._executor.save(record)
+        self._saved[rollout_id] = (now, record.evidence.last_seq, record.note)
+
+    def _show(self, record: Record, now: float, *, final: bool = False) -> None:
+        if self._metrics is None:
+            return
+        if not final and now - self._observed.get(record.id, _NEVER) < _OBSERVE_S:
+            return
+        with self._store.read() as session:
+            record = find_id(session, record.id) if final else record
+            weight_bp = live_weight(session, record)
+            funnel = load_funnel(session, record.id)
+        self._metrics.observe(record, weight_bp=weight_bp, funnel=funnel)
+        self._observed[record.id] = now
+
+    def _leads(self) -> bool:
+        moment = time.monotonic()
+        if self.lease.token is None or moment - self._renewed >= self.lease.ttl / 3:
+            if not self.lease.acquire():
+                self._follow()
+                return False
+            self._renewed = moment
+        if self._metrics is not None:
+            self._metrics.leader.set(1)
+        return True
+
+    def _follow(self) -> None:
+        self._records.clear()
+        self._saved.clear()
+        self._observed.clear()
+        if self._metrics is not None:
+            self._metrics.leader.set(0)
+
+    def _forget(self, rollout_id: int) -> None:
+        self._records.pop(rollout_id, None)
+        self._saved.pop(rollout_id, None)
+        self._observed.pop(rollout_id, None)
+
+    def _run(self) -> None:
+        beaten = _NEVER
+        while not self._stop.is_set():
+            try:
+                with Waker(self._store, self._stop) as waker:
+                    while not self._stop.is_set():
+                        if time.monotonic() - beaten >= _BEAT_S:
+                            self.presence.beat(self._store, now=self._clock())
+                            beaten = time.monotonic()
+                        self.tick()
+                        waker.wait(self._settings.control.tick_interval)
+            except CoalmineError as error:
+                _log.warning("the controller waits for the store: %s", error)
+                self._stop.wait(_RETRY_S)
+            except Exception:  # noqa: BLE001 - no controller at all would be worse than a late one
+                _log.exception("the controller failed and starts over")
+                self._follow()
+                self._stop.wait(_RETRY_S)
+        try:
+            self.lease.release()
+            self.presence.beat(self._store, now=self._clock(), stopped=True)
+        except CoalmineError as error:
+            _log.warning("the lease was not given up and will run out: %s", error)

@@ -1,0 +1,275 @@
+"""What is known about a rollout: an immutable value that one fact after the other changes.
+
+:func:`fold` is the only way in. It is pure, so that the same facts give the same state on every
+machine, and the state goes to JSON and back without loss. Paired evidence belongs to the whole
+rollout; live evidence to one assignment epoch, which starts with half of its capital carried over
+from shadow (see STATISTICS: carried over whole, a good shadow would slow the alarm that matters).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
+from typing import Any
+
+from rollout.spec import MetricSpec, RolloutSpec
+from rollout.statistics import (
+    LiveState,
+    PairedState,
+    QuantileState,
+    RateLimitState,
+    SampleRatioState,
+)
+from rollout.steps import Step
+
+__all__ = [
+    "MAX_SEGMENTS",
+    "OVERALL",
+    "RECENT",
+    "EvidenceState",
+    "MetricEvidence",
+    "begin_step",
+    "realised",
+    "start_evidence",
+    "start_live",
+    "start_paired",
+]
+
+_PRIOR_REQUESTS = 200.0
+_LEAST_LIMIT = 0.001
+
+OVERALL = ""
+"""The name under which a metric's evidence over all segments is kept."""
+
+MAX_SEGMENTS = 12
+"""Segments told apart; traffic of further ones counts overall only. Bounds labels and state."""
+
+RECENT = 100
+"""Judgments that the judge's health is read from."""
+
+
+@dataclass(frozen=True, slots=True)
+class MetricEvidence:
+    """The evidence on one metric.
+
+    ``paired`` and ``live`` are by segment, :data:`OVERALL` first of all. ``baseline`` counts the
+    baseline's own requests and failures, ever. ``noise`` is the A/A stream in both directions.
+    ``worst`` holds ``(badness, pair id)`` of the pairs that spoke most against the candidate.
+    """
+
+    paired: Mapping[str, PairedState] = field(default_factory=dict)
+    live: Mapping[str, LiveState] = field(default_factory=dict)
+    limit: RateLimitState | None = None
+    noise: tuple[PairedState, PairedState] | None = None
+    threshold: QuantileState | None = None
+    baseline: tuple[int, int] = (0, 0)
+    not_applicable: int = 0
+    worst: tuple[tuple[float, int], ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON document; :meth:`from_json` is its inverse."""
+        return {
+            "paired": {segment: state.to_json() for segment, state in self.paired.items()},
+            "live": {segment: state.to_json() for segment, state in self.live.items()},
+            "limit": self.limit.to_json() if self.limit else None,
+            "noise": [state.to_json() for state in self.noise] if self.noise else None,
+            "threshold": self.threshold.to_json() if self.threshold else None,
+            "baseline": list(self.baseline),
+            "not_applicable": self.not_applicable,
+            "worst": [list(each) for each in self.worst],
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> MetricEvidence:
+        """Build the evidence from its JSON document."""
+        noise = document["noise"]
+        return cls(
+            paired={name: PairedState.from_json(d) for name, d in document["paired"].items()},
+            live={name: LiveState.from_json(d) for name, d in document["live"].items()},
+            limit=RateLimitState.from_json(document["limit"]) if document["limit"] else None,
+            noise=(PairedState.from_json(noise[0]), PairedState.from_json(noise[1]))
+            if noise
+            else None,
+            threshold=QuantileState.from_json(document["threshold"])
+            if document["threshold"]
+            else None,
+            baseline=(document["baseline"][0], document["baseline"][1]),
+            not_applicable=document["not_applicable"],
+            worst=tuple((badness, pair_id) for badness, pair_id in document["worst"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceState:
+    """Everything that the policy looks at.
+
+    ``clock`` is the latest instant seen in a fact; ``last_pair_at`` and ``last_live_at`` are the
+    latest of each kind (Unix seconds, 0: none yet). ``step_pairs``, ``step_baseline``,
+    ``step_candidate`` and ``step_checked`` count pairs, live requests by arm, and checked live
+    answers of the candidate, since the step began. ``recent`` is
+    the judge's last answers, one letter each: v a verdict, i an inconsistent one, e an error, b
+    the budget was exhausted. ``unreadable`` counts facts that could not be understood; they are
+    missing data and nothing else.
+    """
+
+    metrics: Mapping[str, MetricEvidence]
+    last_seq: int = 0
+    clock: float = 0.0
+    epoch: int = 0
+    weight_bp: int = 0
+    pairs: int = 0
+    noise_pairs: int = 0
+    step_pairs: int = 0
+    step_baseline: int = 0
+    step_candidate: int = 0
+    step_checked: int = 0
+    last_pair_at: float = 0.0
+    last_live_at: float = 0.0
+    recent: str = ""
+    unreadable: int = 0
+    sample_ratio: SampleRatioState | None = None
+    breakers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def consecutive_judge_errors(self) -> int:
+        """How many judgments in a row, up to the latest, were errors."""
+        return len(self.recent) - len(self.recent.rstrip("e"))
+
+    def segments(self) -> list[str]:
+        """Return the segments seen so far, sorted."""
+        found = {name for metric in self.metrics.values() for name in metric.paired}
+        found |= {name for metric in self.metrics.values() for name in metric.live}
+        return sorted(found - {OVERALL})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON document; :meth:`from_json` is its inverse."""
+        document = {each.name: getattr(self, each.name) for each in fields(self)}
+        document["metrics"] = {name: metric.to_json() for name, metric in self.metrics.items()}
+        document["sample_ratio"] = self.sample_ratio.to_json() if self.sample_ratio else None
+        document["breakers"] = dict(self.breakers)
+        return document
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> EvidenceState:
+        """Build the state from its JSON document."""
+        ratio = document["sample_ratio"]
+        return cls(
+            **{
+                **document,
+                "metrics": {
+                    name: MetricEvidence.from_json(metric)
+                    for name, metric in document["metrics"].items()
+                },
+                "sample_ratio": SampleRatioState.from_json(ratio) if ratio else None,
+                "breakers": dict(document["breakers"]),
+            }
+        )
+
+
+def start_evidence(spec: RolloutSpec) -> EvidenceState:
+    """Return the state of a rollout about which nothing is known yet."""
+    return EvidenceState(metrics={metric.name: _start(metric) for metric in spec.analysis.metrics})
+
+
+def start_paired(metric: MetricSpec) -> PairedState:
+    """Return a metric's paired state without evidence."""
+    if metric.name == "judge_win_rate":
+        return PairedState.start(kind="score", margin=metric.margin)
+    if metric.name == "output_tokens":
+        # The difference of a pair is (c - b) / (c + b): a ratio of 1 + m is m / (2 + m).
+        return PairedState.start(kind="mean", margin=metric.margin / (2 + metric.margin))
+    return PairedState.start(kind="binary", margin=metric.margin)
+
+
+def begin_step(
+    state: EvidenceState, spec: RolloutSpec, step: Step, *, weight_bp: int, epoch: int
+) -> EvidenceState:
+    """Return the state with which a step begins: its counters at 0, its live evidence ready.
+
+    A new ``epoch`` starts the live evidence anew with half its capital from shadow; a new weight
+    within the epoch goes on with it.
+    """
+    fresh = epoch != state.epoch
+    metrics: dict[str, MetricEvidence] = {}
+    for metric in spec.analysis.metrics:
+        known = state.metrics[metric.name]
+        if fresh or (weight_bp and not known.live and _is_live(metric)):
+            known = replace(known, live=_first_live(known, metric) if weight_bp else {})
+        metrics[metric.name] = replace(known, limit=_limit(known, step))
+    ratio = None if fresh else state.sample_ratio
+    if ratio is None and 0 < weight_bp < 10_000:
+        ratio = SampleRatioState.start(share=weight_bp / 10_000)
+    return replace(
+        state,
+        metrics=metrics,
+        epoch=epoch,
+        weight_bp=weight_bp,
+        step_pairs=0,
+        step_baseline=0,
+        step_candidate=0,
+        step_checked=0,
+        sample_ratio=ratio,
+    )
+
+
+def start_live(known: MetricEvidence, metric: MetricSpec, segment: str) -> LiveState:
+    """Return a segment's live state without live evidence: capital ½ + ½·e from its pairs."""
+    paired = known.paired.get(segment)
+    return LiveState.start(
+        margin=metric.margin,
+        carried_log_e=paired.log_e_harm if paired is not None and paired.n else None,
+    )
+
+
+@lru_cache(maxsize=4096)
+def realised(live: LiveState) -> LiveState:
+    """Return the live state with each share corrected by the share of requests that came.
+
+    With sticky keys it is users that are drawn by the weight, and their requests travel together:
+    of few or very unequal users the candidate gets more or less than its weight for as long as
+    they stay. A failure's chance to be the candidate's is then the realised share; counting with
+    the weight would find harm, or miss it, where there are only busier users. The weight counts
+    like 200 requests, so that it rules the first moments.
+    """
+    return replace(
+        live,
+        windows=tuple(
+            window._replace(
+                share=(window.candidate_requests + _PRIOR_REQUESTS * window.share)
+                / (window.requests + _PRIOR_REQUESTS)
+            )
+            for window in live.windows
+        ),
+    )
+
+
+def _start(metric: MetricSpec) -> MetricEvidence:
+    quantile = metric.name == "latency" and metric.slo is None
+    return MetricEvidence(
+        paired={OVERALL: start_paired(metric)},
+        threshold=QuantileState.start(quantile=metric.quantile) if quantile else None,
+    )
+
+
+def _is_live(metric: MetricSpec) -> bool:
+    return metric.name not in {"judge_win_rate", "output_tokens"}
+
+
+def _first_live(known: MetricEvidence, metric: MetricSpec) -> dict[str, LiveState]:
+    return {OVERALL: start_live(known, metric, OVERALL)} if _is_live(metric) else {}
+
+
+def _limit(known: MetricEvidence, step: Step) -> RateLimitState | None:
+    """Return the limit on the candidate's failure rate while hardly any baseline is left.
+
+    A multiple of the baseline's own earlier rate, and never below 0.1%: of a baseline without
+    failures a twofold rate is nothing that a user would notice.
+    """
+    requests, failures = known.baseline
+    if step.max_rate_ratio is None or not requests:
+        return None
+    limit = RateLimitState.limit_from(
+        requests=requests, failures=failures, ratio=step.max_rate_ratio
+    )
+    return RateLimitState.start(limit=max(limit, _LEAST_LIMIT))

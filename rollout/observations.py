@@ -1,0 +1,157 @@
+"""Reading one fact: what its payload says about one metric, or that it says nothing.
+
+Payloads are what gateways and workers appended. Whatever is not as agreed raises ``ValueError``,
+``KeyError`` or ``TypeError``; the fold counts such a fact as missing data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from rollout.evidence import RECENT, MetricEvidence
+from rollout.spec import MetricSpec
+
+__all__ = [
+    "count_of",
+    "counted_in_windows",
+    "difference_of",
+    "failures_of",
+    "judged",
+    "live_failure",
+    "ranked_worst",
+    "with_latency",
+    "with_live_latency",
+]
+
+WINDOW_METRICS = frozenset({"error_rate", "timeout_rate"})
+"""Metrics that gateways count on every request. Latency joins them where the spec has an SLO."""
+
+_WORST = 5
+_NO_VERDICT = {"error": "e", "budget_exhausted": "b"}
+_JUDGED = {"win", "lean_win", "tie", "lean_loss", "loss"}
+
+
+def counted_in_windows(metric: MetricSpec) -> bool:
+    """Say whether gateways count the metric on every request, rather than workers on some."""
+    return metric.name in WINDOW_METRICS or (metric.name == "latency" and metric.slo is not None)
+
+
+def failures_of(
+    metric: MetricSpec, known: MetricEvidence, payload: Mapping[str, Any]
+) -> tuple[int, int] | None:
+    """Return whether baseline and candidate failed (0 or 1), or ``None`` where it doesn't apply."""
+    if metric.name in {"judge_win_rate", "output_tokens"}:
+        return None
+    both = payload["failures"].get(metric.name)
+    if both is None and metric.name == "latency":
+        values = payload["values"].get("latency")
+        limit = _latency_limit(metric, known)
+        if values is None or limit is None or None in values:
+            return None
+        return int(values[0] > limit), int(values[1] > limit)
+    if both is None or both[0] is None or both[1] is None:
+        return None
+    baseline, candidate = _bit(both[0]), _bit(both[1])
+    return (
+        (1 - baseline, 1 - candidate) if metric.direction == "decrease" else (baseline, candidate)
+    )
+
+
+def difference_of(
+    metric: MetricSpec, arms: tuple[int, int] | None, payload: Mapping[str, Any]
+) -> float | None:
+    """Return what one pair says, as the metric's statistics take it, or ``None`` for nothing."""
+    if metric.name == "judge_win_rate":
+        score = payload["score"]
+        return None if score is None else float(score)
+    if metric.name == "output_tokens":
+        tokens = payload["values"].get("output_tokens")
+        if tokens is None or None in tokens or tokens[0] + tokens[1] <= 0:
+            return None
+        return float((tokens[1] - tokens[0]) / (tokens[1] + tokens[0]))
+    return None if arms is None else float(arms[1] - arms[0])
+
+
+def live_failure(
+    metric: MetricSpec, known: MetricEvidence, payload: Mapping[str, Any]
+) -> int | None:
+    """Return whether one live answer failed (0 or 1), or ``None`` where it doesn't apply."""
+    if metric.name in {"judge_win_rate", "output_tokens"}:
+        return None
+    failed = payload["failures"].get(metric.name)
+    if failed is None:
+        if metric.name != "latency":
+            return None
+        value, limit = payload["values"].get("latency"), _latency_limit(metric, known)
+        return None if value is None or limit is None else int(value > limit)
+    return 1 - _bit(failed) if metric.direction == "decrease" else _bit(failed)
+
+
+def _latency_limit(metric: MetricSpec, known: MetricEvidence) -> float | None:
+    if metric.slo is not None:
+        return metric.slo
+    return None if known.threshold is None else known.threshold.threshold
+
+
+def with_latency(
+    known: MetricEvidence, metric: MetricSpec, payload: Mapping[str, Any]
+) -> MetricEvidence:
+    """Let the baseline's latency move the running quantile, after it has been compared with it."""
+    if known.threshold is None:
+        return known
+    values = payload["values"].get(metric.name)
+    if values is None or values[0] is None:
+        return known
+    return replace(known, threshold=known.threshold.update(float(values[0])))
+
+
+def with_live_latency(
+    known: MetricEvidence, metric: MetricSpec, payload: Mapping[str, Any]
+) -> MetricEvidence:
+    """Let the latency of a live answer of the baseline move the running quantile."""
+    value = payload["values"].get(metric.name)
+    if known.threshold is None or value is None:
+        return known
+    return replace(known, threshold=known.threshold.update(float(value)))
+
+
+def ranked_worst(
+    worst: tuple[tuple[float, int], ...], metric: MetricSpec, difference: float, pair_id: int
+) -> tuple[tuple[float, int], ...]:
+    """Return the pairs that spoke most against the candidate, with this one among them or not."""
+    badness = -difference if metric.name == "judge_win_rate" else difference
+    if badness <= 0 or (len(worst) == _WORST and badness < worst[-1][0]):
+        return worst
+    ranked = sorted((*worst, (badness, int(pair_id))), key=lambda each: (-each[0], -each[1]))
+    return tuple(ranked[:_WORST])
+
+
+def judged(recent: str, judge: str) -> str:
+    """Return the judge's last answers with one more. Raises ``ValueError`` for an unknown word."""
+    if judge == "inconsistent":
+        letter = "i"
+    elif judge in _NO_VERDICT:
+        letter = _NO_VERDICT[judge]
+    elif judge in _JUDGED:
+        letter = "v"
+    elif judge in {"not_needed", "unjudgeable"}:
+        return recent
+    else:
+        raise ValueError(f"no verdict is called {judge!r}")
+    return (recent + letter)[-RECENT:]
+
+
+def count_of(arm: Mapping[str, Any], name: str) -> int:
+    """Return a count of an arm, 0 where it is missing."""
+    value = arm.get(name, 0)
+    if not isinstance(value, int) or value < 0:
+        raise ValueError(f"{name} is not a count")
+    return value
+
+
+def _bit(value: Any) -> int:
+    if value not in (0, 1):
+        raise ValueError(f"{value!r} is neither 0 nor 1")
+    return int(value)

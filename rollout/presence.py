@@ -1,0 +1,44 @@
+"""The control process's row among the running processes."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from dataclasses import dataclass
+
+from gateway.store.engine import Store
+from gateway.store.tables import ReplicaRow
+
+__all__ = ["Presence", "this_process"]
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """Who this process is. ``started_at`` is Unix seconds."""
+
+    id: str
+    host: str
+    pid: int
+    started_at: float
+
+    def beat(self, store: Store, *, now: float, stopped: bool = False) -> None:
+        """Write a sign of life, or the last one. Raises :class:`StoreError`."""
+        with store.write() as session:
+            row = session.get(ReplicaRow, self.id) or ReplicaRow(
+                id=self.id,
+                role="control",
+                host=self.host,
+                pid=self.pid,
+                started_at=self.started_at,
+                heartbeat_at=now,
+            )
+            row.heartbeat_at = now
+            row.stopped_at = now if stopped else None
+            session.add(row)
+
+
+def this_process(now: float) -> Presence:
+    """Return a new identity for this process."""
+    host = socket.gethostname()
+    return Presence(f"control-{host}-{uuid.uuid4().hex[:8]}", host, os.getpid(), now)

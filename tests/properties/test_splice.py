@@ -1,0 +1,145 @@
+"""Properties of rewriting by splicing: only what is declared changes, no other byte."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.splice import Rewrite, members
+from gateway.wire import peek
+
+SPACE = st.text(" \t\r\n", max_size=2)
+SCALARS = st.one_of(
+    st.none().map(lambda _: "null"),
+    st.booleans().map(lambda b: "true" if b else "false"),
+    st.integers().map(str),
+    st.sampled_from(["1.0", "1e5", "-0.0", "1E-7", "100000000000000000000.50"]),
+    st.text(max_size=8).map(json.dumps),
+    st.text(st.characters(exclude_categories=["Cs"]), max_size=8).map(
+        lambda s: json.dumps(s, ensure_ascii=False)
+    ),
+    st.sampled_from(
+        ['"model"', '"\\"model\\""', '"a\\\\"', '"]}"', '"{\\"model\\":1}"', '"\\u0041"']
+    ),
+)
+
+
+def objects(values: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    """Draw the text of an object with odd spacing, escaped and repeated keys."""
+    key = st.sampled_from(
+        ['"a"', '"model"', '"mod\\u0065l"', '"\\"model\\""', '"x y"', '""', '"]"']
+    )
+    pair = st.tuples(SPACE, key, SPACE, SPACE, values, SPACE).map(
+        lambda p: f"{p[0]}{p[1]}{p[2]}:{p[3]}{p[4]}{p[5]}"
+    )
+    return st.lists(pair, max_size=3).map(lambda pairs: "{" + ",".join(pairs) + "}")
+
+
+def arrays(values: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
+    """Draw the text of an array with odd spacing."""
+    return st.lists(st.tuples(SPACE, values, SPACE).map("".join), max_size=3).map(
+        lambda items: "[" + ",".join(items) + "]"
+    )
+
+
+VALUES = st.recursive(SCALARS, lambda v: objects(v) | arrays(v), max_leaves=8)
+OTHER_KEYS = st.sampled_from(
+    ['"temperature"', '"tools"', '"x"', '"\\u0078"', '"Model"', '"metadata2"']
+)
+MODEL_KEYS = st.sampled_from(['"model"', '"mod\\u0065l"', '"\\u006dodel"'])
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> list[tuple[str, str, str, str]]:
+    """Draw the members of a request as (space, key, space, value), with one or more models."""
+    rest = draw(st.lists(st.tuples(SPACE, OTHER_KEYS, SPACE, VALUES), max_size=5))
+    models = draw(
+        st.lists(
+            st.tuples(SPACE, MODEL_KEYS, SPACE, st.text(max_size=6).map(json.dumps)),
+            min_size=1,
+            max_size=2,
+        )
+    )
+    return draw(st.permutations(rest + models))
+
+
+def render(parts: list[tuple[str, str, str, str]], lead: str = "") -> bytes:
+    """Write the members as a document."""
+    inner = ",".join(f"{a}{key}{b}:{a}{value}{b}" for a, key, b, value in parts)
+    return f"{lead}{{{inner}}}{lead}".encode("utf-8", "surrogatepass")
+
+
+def is_model(key: str) -> bool:
+    """Say whether a key as written means ``model``."""
+    return bool(json.loads(key) == "model")
+
+
+@given(requests(), SPACE, st.text(st.characters(exclude_categories=["Cs"]), max_size=8))
+def test_only_the_model_changes(
+    parts: list[tuple[str, str, str, str]], lead: str, name: str
+) -> None:
+    """Every other byte of the request reaches the deployment as the client wrote it."""
+    body = render(parts, lead)
+    written = json.dumps(name, ensure_ascii=False)
+    expected = render([(a, k, b, written if is_model(k) else v) for a, k, b, v in parts], lead)
+    assert Rewrite(name).apply(body, peek(body)) == expected
+
+
+@given(requests(), SPACE)
+def test_the_scanner_agrees_with_the_parser(
+    parts: list[tuple[str, str, str, str]], lead: str
+) -> None:
+    """Keys and values found by scanning are those that a JSON parser finds, in order."""
+    body = render(parts, lead)
+    document = body.decode("utf-8", "surrogatepass")
+    pairs: Any = json.loads(document, object_pairs_hook=lambda pairs: pairs)
+    found = [(key, body[start:end]) for key, start, end in members(body, body.index(b"{"))]
+    assert [key for key, _ in found] == [key for key, _ in pairs]
+    for (_, raw), (_, value) in zip(found, pairs, strict=True):
+        text = raw.decode("utf-8", "surrogatepass")
+        assert json.loads(text, object_pairs_hook=lambda p: p) == value
+
+
+@given(requests(), SPACE)
+def test_declared_parameters_and_usage_are_set(
+    parts: list[tuple[str, str, str, str]], lead: str
+) -> None:
+    """Parameters win over the client's, usage is asked for, and the document stays valid."""
+    body = render(parts, lead)
+    rewrite = Rewrite("up", parameters={"temperature": 0.5, "x": {"y": [1]}})
+    out = rewrite.apply(body, peek(body), ask_usage=True)
+    before = json.loads(body.decode("utf-8", "surrogatepass"))
+    after = json.loads(out.decode("utf-8", "surrogatepass"))
+    assert after == before | {
+        "model": "up",
+        "temperature": 0.5,
+        "x": {"y": [1]},
+        "stream_options": {"include_usage": True},
+    }
+
+
+ROLES = st.sampled_from(["system", "developer", "user", "assistant"])
+MESSAGES = st.lists(
+    st.fixed_dictionaries(
+        {"role": ROLES}, optional={"content": st.text(max_size=5), "name": st.just("n")}
+    ),
+    max_size=4,
+)
+
+
+@given(MESSAGES)
+def test_a_declared_system_prompt_replaces_or_leads(messages: list[dict[str, str]]) -> None:
+    """The first system or developer message gets the prompt, or a new one is put in front."""
+    body = json.dumps({"messages": messages, "model": "m"}).encode()
+    out = json.loads(Rewrite("up", system_prompt='be "kind"').apply(body, peek(body)))
+    expected = [dict(m) for m in messages]
+    for message in expected:
+        if message["role"] in {"system", "developer"}:
+            message["content"] = 'be "kind"'
+            break
+    else:
+        expected.insert(0, {"role": "system", "content": 'be "kind"'})
+    assert out == {"messages": expected, "model": "up"}
