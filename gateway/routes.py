@@ -1,0 +1,240 @@
+"""From a public model name to the deployments behind it, as the latest split has it.
+
+A :class:`RouteTable` is never changed, only replaced as a whole when settings or splits change: a
+request works with the table it started with.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from gateway.breaker import Breaker
+from gateway.errors import RequestError, SettingsError
+from gateway.headers import RawHeaders
+from gateway.metrics import GatewayMetrics, RouteMetrics
+from gateway.settings import Deployment, Settings
+from gateway.splice import Rewrite
+from gateway.split import Split
+from gateway.upstream import Timeouts, Upstream
+
+__all__ = ["Arm", "RouteState", "RouteTable", "build_arms", "build_table"]
+
+_log = logging.getLogger("coalmine.gateway")
+_REASONS = ("split", "forced", "fallback", "breaker", "ineligible", "default")
+_PEEKED = frozenset({"model", "user", "metadata"})
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """A deployment, ready to be called.
+
+    ``authorization`` is the header line with the deployment's own key; without one the client's
+    header is passed on where ``passes_key`` says so.
+    """
+
+    name: str
+    upstream: Upstream
+    rewrite: Rewrite
+    authorization: bytes = field(default=b"", repr=False)
+    passes_key: bool = False
+
+
+def build_arms(settings: Settings, environ: Mapping[str, str]) -> dict[str, Arm]:
+    """Build all deployments. Raises :class:`SettingsError` where a baseline's key is missing."""
+    baselines = {route.baseline for route in settings.routes.values()}
+    return {
+        name: _build_arm(name, deployment, settings, environ, needed=name in baselines)
+        for name, deployment in settings.deployments.items()
+    }
+
+
+def _build_arm(
+    name: str,
+    deployment: Deployment,
+    settings: Settings,
+    environ: Mapping[str, str],
+    *,
+    needed: bool,
+) -> Arm:
+    key = deployment.api_key(environ)
+    if key is None and deployment.api_key_env is not None:
+        message = f"the environment variable {deployment.api_key_env} is not set"
+        if needed:
+            raise SettingsError(message, field=f"deployments.{name}.api_key_env")
+        _log.warning("deployments.%s.api_key_env: %s", name, message)
+    options = settings.gateway
+    upstream = Upstream(
+        name,
+        deployment.base_url,
+        timeouts=Timeouts(
+            connect=options.connect_timeout,
+            first_byte=options.first_byte_timeout,
+            idle=options.idle_timeout,
+        ),
+        ca_file=deployment.ca_file,
+        pool_size=options.pool_size,
+        pool_idle=options.pool_idle_timeout,
+    )
+    rewrite = Rewrite(
+        deployment.model,
+        system_prompt=deployment.system_prompt,
+        parameters=deployment.parameters,
+    )
+    line = b""
+    if key is not None:
+        line = b"authorization: Bearer %b\r\n" % key.get_secret_value().encode("latin-1")
+    passes = deployment.api_key_env is None and not settings.clients
+    return Arm(name, upstream, rewrite, authorization=line, passes_key=passes)
+
+
+class RouteState:
+    """A route as it is served now: its split, its arms, and what is precomputed from them."""
+
+    __slots__ = (
+        "added_headers",
+        "baseline",
+        "breaker",
+        "candidate",
+        "metrics",
+        "name",
+        "needs_document",
+        "observed",
+        "risk",
+        "segment",
+        "split",
+    )
+
+    def __init__(
+        self,
+        split: Split,
+        *,
+        baseline: Arm,
+        candidate: Arm | None,
+        breaker: Breaker,
+        metrics: RouteMetrics,
+        segment: str | None,
+        risk: str | None,
+    ) -> None:
+        self.name = split.route
+        self.split = split
+        self.baseline = baseline
+        self.candidate = candidate
+        self.breaker = breaker
+        self.metrics = metrics
+        self.segment = segment
+        self.risk = risk
+        self.observed = bool(split.mirrors) or split.rollout_id is not None
+        """Whether a rollout wants to know anything about this route's requests."""
+        self.needs_document = any(
+            source.startswith("body:") and source.removeprefix("body:").split(".")[0] not in _PEEKED
+            for source in (*split.targeting_key, segment or "", risk or "")
+        )
+        rollout = split.rollout or (split.mirrors[0].rollout if split.mirrors else None)
+        names = [] if rollout is None else [(b"x-coalmine-rollout", rollout.encode())]
+        self.added_headers: dict[tuple[str, str], RawHeaders] = {
+            (variant, reason): [
+                (b"x-coalmine-variant", variant.encode()),
+                (b"x-coalmine-reason", reason.encode()),
+                *names,
+            ]
+            for variant in ("baseline", "candidate")
+            for reason in _REASONS
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class RouteTable:
+    """All routes by public model name. ``default`` serves requests that name no model."""
+
+    routes: Mapping[str, RouteState]
+    default: RouteState | None
+    models: bytes
+    """The body of ``GET /v1/models``."""
+
+    def find(self, model: str) -> RouteState:
+        """Return the route called ``model``. Raises OpenAI's 404 ``model_not_found``."""
+        route = self.routes.get(model)
+        if route is None:
+            shown = model if len(model) <= 100 else model[:100] + "…"
+            raise RequestError(
+                f"The model {shown!r} does not exist here; GET /v1/models lists the ones that do.",
+                status=404,
+                code="model_not_found",
+                param="model",
+            )
+        return route
+
+    def model(self, name: str) -> bytes:
+        """Return the body of ``GET /v1/models/{name}``."""
+        return msgspec.json.encode(_model(self.find(name).name))
+
+
+def _model(name: str) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "coalmine"}
+
+
+def build_table(
+    settings: Settings,
+    splits: Mapping[str, Split],
+    arms: Mapping[str, Arm],
+    metrics: GatewayMetrics,
+    previous: RouteTable | None = None,
+) -> RouteTable:
+    """Build the table for ``splits``; breakers carry over from ``previous`` with their candidate.
+
+    The declared baseline serves, unless a promotion has replaced just that baseline. A split whose
+    candidate is not declared here counts as weight 0: a gateway never guesses.
+    """
+    routes: dict[str, RouteState] = {}
+    for name, route in settings.routes.items():
+        split = splits.get(name) or Split(route=name, revision=0, baseline=route.baseline)
+        split, candidate = _effective(split, route.baseline, arms)
+        before = None if previous is None else previous.routes.get(name)
+        if before is not None and _same_candidate(before.split, split):
+            breaker = before.breaker
+        else:
+            options = settings.gateway
+            breaker = Breaker(
+                failures=options.breaker_failures,
+                window=options.breaker_window,
+                cooldown=options.breaker_cooldown,
+            )
+        state = RouteState(
+            split,
+            baseline=arms[split.baseline],
+            candidate=candidate,
+            breaker=breaker,
+            metrics=metrics.route(name),
+            segment=route.segment,
+            risk=route.risk,
+        )
+        state.metrics.weight.set(split.weight_bp / 10_000)
+        state.metrics.revision.set(split.revision)
+        state.metrics.breaker_open.set(breaker.open)
+        routes[name] = state
+    models = msgspec.json.encode({"object": "list", "data": [_model(name) for name in routes]})
+    return RouteTable(routes, next(iter(routes.values()), None), models)
+
+
+def _effective(split: Split, declared: str, arms: Mapping[str, Arm]) -> tuple[Split, Arm | None]:
+    baseline = declared
+    if split.promoted_from == declared and split.baseline in arms:
+        baseline = split.baseline
+    candidate = None if split.candidate is None else arms.get(split.candidate)
+    if split.candidate is not None and candidate is None:
+        _log.warning(
+            "route %s: its candidate %s is not among this gateway's deployments; serving none",
+            split.route,
+            split.candidate,
+        )
+        split = split.evolve(weight_bp=0)
+    return split.evolve(baseline=baseline, candidate=candidate and candidate.name), candidate
+
+
+def _same_candidate(one: Split, other: Split) -> bool:
+    return (one.candidate, one.rollout_id) == (other.candidate, other.rollout_id)
