@@ -259,7 +259,7 @@ class Controller:
         self._saved.clear()
         self._observed.clear()
         if self._metrics is not None:
-            self._metrics.leader.set(0)
+            self._metrics.follow()
 
     def _forget(self, rollout_id: int) -> None:
         self._records.pop(rollout_id, None)

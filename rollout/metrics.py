@@ -106,6 +106,15 @@ class ControlMetrics:
             for outcome, count in outcomes.items():
                 self.funnel.labels(name, stream, outcome).set(count)
 
+    def follow(self) -> None:
+        """Show no rollout any more: another process leads, and what this one knew grows old."""
+        self.leader.set(0)
+        for known in (
+            *(self.phase, self.step, self.weight, self.funnel),
+            *(self.e_value, self.estimate, self.observations, self.verdict),
+        ):
+            known.clear()
+
     def place(self, record: Record, *, weight_bp: int) -> None:
         """Show a rollout's phase, step and weight."""
         for phase in Phase:
