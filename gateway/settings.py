@@ -141,7 +141,7 @@ class ControlSettings(_Section):
 class WorkerSettings(_Section):
     """The background evaluator."""
 
-    metrics_port: Port = Field(8083, description="Port of /metrics.")
+    metrics_port: Port = Field(8092, description="Port of /metrics.")
     metrics_host: str = Field("127.0.0.1", description="Address of the /metrics listener.")
     concurrency: int = Field(16, ge=1, le=1024, description="Pairs in work at a time.")
     claim_batch: int = Field(32, ge=1, le=1000, description="Pairs claimed in one transaction.")

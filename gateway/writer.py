@@ -17,7 +17,7 @@ from gateway.capture import Batch, Capture, CaptureBuffer
 from gateway.errors import StoreError, StoreUnavailable
 from gateway.store.engine import Store
 from gateway.store.evidence import Evidence, append_evidence, move_funnel
-from gateway.store.tables import CaptureRow, PairRow, ReplicaRow
+from gateway.store.tables import LIVE_FIRST, CaptureRow, PairRow, ReplicaRow
 
 __all__ = ["BatchWriter", "write_batch"]
 
@@ -171,7 +171,7 @@ def write_batch(
                 "stream": stream,
                 "state": "pending",
                 "attempts": 0,
-                "lease_until": 0.0,
+                "lease_until": LIVE_FIRST if stream == "live" else 0.0,
                 "created_at": capture.created_at,
                 "segment": capture.segment,
             }

@@ -13,7 +13,7 @@ from typing import Any
 from sqlmodel import Session, col, func, select, update
 
 from gateway.errors import Conflict, NotFound
-from gateway.split import Split
+from gateway.split import BASIS_POINTS, Split
 from gateway.store.engine import Store
 from gateway.store.splits import load_split, save_split
 from gateway.store.tables import RolloutRow, SplitRow, TransitionRow
@@ -35,6 +35,7 @@ __all__ = [
     "revision_of",
     "running_ids",
     "save_evidence",
+    "share_of",
     "transitions",
 ]
 
@@ -174,7 +175,7 @@ def commit(
         leader_token=record.leader_token if token is None else token,
     )
     _write(session, record, written, token)
-    weights = weight_of(before, record.id), weight_of(after, record.id)
+    weights = share_of(record, before), share_of(written, after)
     receipt = {**receipt, "split_revision": before.revision if before else None}
     if after is not None and after != before:
         receipt["split_revision"] = save_split(store, session, after, now=now).revision
@@ -232,6 +233,20 @@ def last_transition(session: Session, record: Record, event: Event) -> Transitio
         .limit(1)
     ).first()
     return None if row is None else transition_from(row, record)
+
+
+def share_of(record: Record, split: Split | None) -> int:
+    """Return the share of users that the rollout's candidate serves, in basis points.
+
+    That is its weight, and everybody once it has been promoted and is the baseline itself.
+    """
+    if (
+        record.phase is Phase.SUCCEEDED
+        and split is not None
+        and split.baseline == record.spec.candidate.deployment
+    ):
+        return BASIS_POINTS
+    return weight_of(split, record.id)
 
 
 def _write(session: Session, record: Record, written: Record, token: int | None) -> None:

@@ -13,9 +13,8 @@ from gateway.store.engine import Store
 from gateway.store.evidence import load_funnel
 from gateway.store.splits import load_split
 from rollout import receipts
-from rollout.ledger import find, find_all, transitions
+from rollout.ledger import find, find_all, share_of, transitions
 from rollout.records import Record, Transition
-from rollout.traffic import weight_of
 
 __all__ = ["RolloutReader", "live_weight"]
 
@@ -81,5 +80,5 @@ class RolloutReader:
 
 
 def live_weight(session: Session, record: Record) -> int:
-    """Return the candidate's live weight on its route, in basis points."""
-    return weight_of(load_split(session, record.route), record.id)
+    """Return the share of users that the candidate serves on its route, in basis points."""
+    return share_of(record, load_split(session, record.route))

@@ -69,7 +69,7 @@ def claim_pairs(
     limit: int,
     expired: Callable[[str, str, str], None] = lambda _route, _rollout, _stream: None,
 ) -> list[Claim]:
-    """Claim up to `limit` pairs: those whose lease ran out first, then the oldest waiting.
+    """Claim up to `limit` pairs: those whose lease ran out, live ones, the oldest waiting.
 
     In the same transaction pairs expire that were claimed `max_attempts` times in vain, waited
     longer than `ttl_s`, or belong to a rollout that is over; `expired` hears of each after the

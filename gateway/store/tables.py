@@ -13,6 +13,7 @@ from sqlalchemy import JSON, BigInteger, Column, Index, Integer, Text, UniqueCon
 from sqlmodel import Field, SQLModel
 
 __all__ = [
+    "LIVE_FIRST",
     "AuditRow",
     "CaptureRow",
     "EvidenceHeadRow",
@@ -97,12 +98,19 @@ class CaptureRow(SQLModel, table=True):
     truncated: bool = False
 
 
+LIVE_FIRST = -1.0
+"""``lease_until`` of a new live pair: it is claimed before mirrored pairs, however many wait.
+
+Users are on the candidate, and checking their answers costs no call.
+"""
+
+
 class PairRow(SQLModel, table=True):
     """One capture to be mirrored, checked and judged for one rollout.
 
     ``stream`` is ``mirror`` (to the candidate), ``noise`` (to the baseline again) or ``live`` (no
-    mirroring: the captured answer itself is checked). ``state`` is ``pending``, ``claimed`` or
-    ``done``; ``outcome`` is the funnel's word once done.
+    mirroring: the captured answer itself is checked; claimed first, see :data:`LIVE_FIRST`).
+    ``state`` is ``pending``, ``claimed`` or ``done``; ``outcome`` is the funnel's word once done.
     """
 
     __tablename__: ClassVar[Any] = "pair"

@@ -15,6 +15,7 @@ from gateway.split import Split
 from gateway.store.splits import load_split, load_splits
 from gateway.store.tables import ReplicaRow
 from rollout.api.context import Context, Viewer, problems
+from rollout.draining import ALIVE_S
 from rollout.traffic import effective_baseline
 
 __all__ = [
@@ -30,9 +31,6 @@ __all__ = [
 ]
 
 router = APIRouter(tags=["fleet"])
-
-ALIVE_S = 15.0
-"""A replica whose last sign of life is older than this counts as gone."""
 
 
 class MirrorInfo(BaseModel):

@@ -52,9 +52,10 @@ def foreign_request(method: str, headers: Headers) -> str | None:
     origin = headers.get("origin")
     if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
         return f"the request comes from another site, {origin[:80]!r}; that needs a token"
-    if headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
-        return "the request comes from another site; that needs a token"
     if method not in _SAFE_METHODS:
+        # Following a link from another site is harmless: it reads nothing that the site sees.
+        if headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
+            return "the request comes from another site; that needs a token"
         kind = headers.get("content-type", "").partition(";")[0].strip().lower()
         empty = headers.get("content-length", "0") == "0" and "transfer-encoding" not in headers
         # A form on another site can send only three types; none of them is among ours.

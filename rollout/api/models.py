@@ -190,6 +190,9 @@ class RolloutStatus(RolloutSummary):
     counts: Counts
     metrics: list[MetricReport] = Field(description="Over all segments, in the spec's order.")
     funnel: dict[str, dict[str, int]] = Field(description="Stream, outcome, count.")
+    time_to_zero: float | None = Field(
+        description="Seconds from a rollback until the last gateway had left the candidate."
+    )
     spec: dict[str, Any]
 
 
@@ -236,9 +239,11 @@ class TransitionList(BaseModel):
 
 
 class Explanation(RolloutStatus):
-    """Why a rollout is where it is: its status, and the receipt that brought it there."""
+    """Why a rollout is where it is: its status, and the receipt of what brought it there."""
 
-    last_transition: TransitionInfo | None
+    decided_by: TransitionInfo | None = Field(
+        description="The last transition but the end of a rollback, which only says that it worked."
+    )
 
 
 class Funnel(BaseModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -22,7 +23,8 @@ from rollout.api.models import (
     RolloutSummary,
     TransitionList,
 )
-from rollout.records import Record
+from rollout.records import Record, transition_from
+from rollout.states import Event
 
 __all__ = ["Generation", "load_summary", "router"]
 
@@ -45,11 +47,13 @@ def list_rollouts(
     with api.store.read() as session:
         found = ledger.find_all(session, every_generation=every_generation)
         splits = load_splits(session)
-        reasons = _last_reasons(session, [record.id for record in found])
+        last = _last(session, [record.id for record in found])
     return RolloutList(
         rollouts=[
             views.summary_of(
-                record, split=splits.get(record.route), last_reason=reasons.get(record.id)
+                record,
+                split=splits.get(record.route),
+                last_reason=last[record.id].reason if record.id in last else None,
             )
             for record in found
         ]
@@ -68,16 +72,15 @@ def show_rollout(
 def explain_rollout(
     api: Context, _: Viewer, name: str, generation: Generation = None
 ) -> Explanation:
-    """Explain why a rollout is where it is, with the receipt of its last transition."""
+    """Explain why a rollout is where it is, with the receipt of what brought it there."""
     status = _load_status(api, name, generation)
     with api.store.read() as session:
         record = ledger.find(session, name, generation=status.generation)
-        number = session.exec(
-            select(func.max(TransitionRow.number)).where(TransitionRow.rollout_id == record.id)
-        ).one()
-        history = ledger.transitions(session, record, after=number - 1) if number else []
-    last = views.transition_info(history[-1]) if history else None
-    return Explanation(**status.model_dump(), last_transition=last)
+        decisive = _last(session, [record.id]).get(record.id)
+    return Explanation(
+        **status.model_dump(),
+        decided_by=views.transition_info(transition_from(decisive, record)) if decisive else None,
+    )
 
 
 @router.get("/{name}/evidence", responses=problems(404))
@@ -131,8 +134,8 @@ def load_summary(api: Api, record: Record) -> RolloutSummary:
     """Return the summary of a record that was just written."""
     with api.store.read() as session:
         split = load_split(session, record.route)
-        reason = _last_reasons(session, [record.id]).get(record.id)
-    return views.summary_of(record, split=split, last_reason=reason)
+        last = _last(session, [record.id]).get(record.id)
+    return views.summary_of(record, split=split, last_reason=last.reason if last else None)
 
 
 def _load_status(api: Api, name: str, generation: int | None) -> RolloutStatus:
@@ -140,15 +143,34 @@ def _load_status(api: Api, name: str, generation: int | None) -> RolloutStatus:
         record = ledger.find(session, name, generation=generation)
         split = load_split(session, record.route)
         funnel = load_funnel(session, record.id)
-        reason = _last_reasons(session, [record.id]).get(record.id)
-    return views.status_of(record, split=split, last_reason=reason, funnel=funnel, now=api.clock())
+        last = _last(session, [record.id]).get(record.id)
+        drained = _last(session, [record.id], drained=True).get(record.id)
+    measured = drained.receipt.get("drained", {}) if drained else {}
+    return views.status_of(
+        record,
+        split=split,
+        last_reason=last.reason if last else None,
+        funnel=funnel,
+        time_to_zero=measured.get("time_to_zero"),
+        now=api.clock(),
+    )
 
 
-def _last_reasons(session: Session, rollout_ids: list[int]) -> dict[int, str]:
+def _last(
+    session: Session, rollout_ids: Sequence[int], *, drained: bool = False
+) -> dict[int, TransitionRow]:
+    """Return the last transition of each rollout that says why it is where it is.
+
+    That a rollback is complete (``drained``) explains nothing and is left out, or asked for alone.
+    """
+    event = col(TransitionRow.event)
     last = (
         select(func.max(TransitionRow.id))
-        .where(col(TransitionRow.rollout_id).in_(rollout_ids))
+        .where(
+            col(TransitionRow.rollout_id).in_(rollout_ids),
+            event == Event.DRAINED.value if drained else event != Event.DRAINED.value,
+        )
         .group_by(col(TransitionRow.rollout_id))
     )
-    query = select(TransitionRow.rollout_id, TransitionRow.reason)
-    return dict(session.exec(query.where(col(TransitionRow.id).in_(last))).all())
+    rows = session.exec(select(TransitionRow).where(col(TransitionRow.id).in_(last))).all()
+    return {row.rollout_id: row for row in rows}

@@ -15,9 +15,9 @@ from rollout.api.models import (
     RolloutSummary,
     TransitionInfo,
 )
+from rollout.ledger import share_of
 from rollout.records import Record, Transition
 from rollout.states import ACTIVE, FINISHED, Phase, allowed_events
-from rollout.traffic import weight_of
 
 __all__ = [
     "evidence_of",
@@ -54,16 +54,21 @@ def status_of(
     split: Split | None,
     last_reason: str | None,
     funnel: Mapping[str, Mapping[str, int]],
+    time_to_zero: float | None,
     now: float,
 ) -> RolloutStatus:
-    """Return a rollout with everything that decides about it, at ``now`` (Unix seconds)."""
+    """Return a rollout with everything that decides about it, at ``now`` (Unix seconds).
+
+    ``time_to_zero`` is in seconds, of the last rollback, where one is complete.
+    """
     explained = receipts.explain(record, now=now)
     return RolloutStatus.model_validate(
         {
             **_place(record, split, last_reason),
             **_figures(record, explained),
             "next": _next(record, explained["decision"]),
-            "needs": explained["needs"],
+            # Who decides about a pause, and how, is what `next` says.
+            "needs": [each for each in explained["needs"] if not each.startswith("a person")],
             "possible": operations(record),
             "decision": explained["decision"],
             "plan": _plan(record),
@@ -72,6 +77,7 @@ def status_of(
                 _metric(record, each) for each in explained["metrics"] if not each["segment"]
             ],
             "funnel": funnel,
+            "time_to_zero": time_to_zero,
             "spec": record.spec.to_document(),
         }
     )
@@ -116,7 +122,7 @@ def funnel_reconciles(funnel: Mapping[str, Mapping[str, int]]) -> bool:
 
 
 def _place(record: Record, split: Split | None, last_reason: str | None) -> dict[str, Any]:
-    described = receipts.describe(record, weight_bp=weight_of(split, record.id))
+    described = receipts.describe(record, weight_bp=share_of(record, split))
     return {
         **described,
         "why": _why(record, last_reason),

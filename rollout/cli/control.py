@@ -50,7 +50,7 @@ def control(
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s control %(levelname)s %(message)s"
     )
-    for name in ("alembic", "httpx"):
+    for name in ("alembic", "httpx", "uvicorn"):
         logging.getLogger(name).setLevel(logging.WARNING)
     store = open_store(settings.store)
     try:

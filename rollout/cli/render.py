@@ -10,8 +10,9 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from rollout.cli.figures import ago, duration, e_value
+
 __all__ = [
-    "e_value",
     "explanation_view",
     "one_line",
     "print_explanation",
@@ -40,6 +41,7 @@ _VERDICTS = {
     "no_data": "dim",
     "error": "bold magenta",
 }
+_NEEDS_SHOWN = 5
 _FUNNEL_FIRST = ("eligible", "compared", "checked")
 
 
@@ -58,7 +60,7 @@ def print_list(document: _Document, *, now: float) -> None:
             f"{each['step']}/{each['steps']}",
             _percent(each["weight"]),
             ago(each["updated_at"], now),
-            each["why"],
+            Text(each["why"]),
         )
     _console().print(table)
 
@@ -81,14 +83,14 @@ def status_view(status: _Document, *, now: float) -> RenderableType:
 
 
 def print_explanation(document: _Document, *, now: float) -> None:
-    """Print why a rollout is where it is, with the receipt of its last transition."""
+    """Print why a rollout is where it is, with the receipt of what brought it there."""
     _console().print(explanation_view(document, now=now))
 
 
 def explanation_view(document: _Document, *, now: float) -> RenderableType:
     """Return the explanation as something rich can print."""
     parts: list[RenderableType] = [status_view(document, now=now)]
-    last = document["last_transition"]
+    last = document["decided_by"]
     if last is not None:
         receipt = last["receipt"]
         parts += [
@@ -144,33 +146,6 @@ def print_tokens(document: _Document, *, now: float) -> None:
     _console().print(table)
 
 
-def e_value(log10_e: float) -> str:
-    """Write an e-value for people: ``0.31``, ``27``, ``4.1e+12``; below 0.01 is ``<0.01``."""
-    if log10_e < -2:
-        return "<0.01"
-    if log10_e > 250:
-        return f"10^{log10_e:.0f}"
-    value = 10.0**log10_e
-    return f"{value:.2g}" if value < 100 or value >= 1e6 else f"{value:.0f}"
-
-
-def ago(at: float, now: float) -> str:
-    """Return how long ago ``at`` was."""
-    seconds = max(0.0, now - at)
-    for unit, size in (("d", 86_400.0), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit} ago"
-    return f"{seconds:.0f} s ago"
-
-
-def duration(seconds: float) -> str:
-    """Return a duration for people: ``45 s``, ``12 min``, ``6 h``, ``7 d``."""
-    for unit, size in (("d", 86_400.0), ("h", 3600.0), ("min", 60.0)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
-
-
 def _console() -> Console:
     console = Console(highlight=False)
     # Into a pipe or a file there is no width: long lines are better than cut ones.
@@ -190,10 +165,19 @@ def _head(status: _Document, now: float) -> RenderableType:
     lines = [title, where, *_progress(status["progress"])]
     lines.append(Text("why    ", style="dim").append(status["why"], style="default"))
     lines.append(Text("next   ", style="dim").append(status["next"], style="default"))
-    lines += [Text(f"       needs {need}", style="dim") for need in status["needs"]]
+    lines += _needs(status["needs"])
+    if status["time_to_zero"] is not None:
+        lines.append(Text(f"       time to zero {status['time_to_zero']:.3f} s", style="dim"))
     if status["finished_at"] is not None:
         lines.append(Text(f"       finished {ago(status['finished_at'], now)}", style="dim"))
     return Group(*lines)
+
+
+def _needs(needs: Sequence[str]) -> list[Text]:
+    shown = [Text(f"       needs {need}", style="dim") for need in needs[:_NEEDS_SHOWN]]
+    if len(needs) > _NEEDS_SHOWN:
+        shown.append(Text(f"       and {len(needs) - _NEEDS_SHOWN} more", style="dim"))
+    return shown
 
 
 def _progress(progress: _Document | None) -> list[Text]:
@@ -206,11 +190,13 @@ def _progress(progress: _Document | None) -> list[Text]:
         parts.append(
             f"{progress['candidate_requests']} of {progress['min_samples']} candidate requests"
         )
-    limit = progress["max_duration"]
-    parts.append(
-        f"{duration(progress['elapsed'])} of {duration(progress['min_duration'])}"
-        + (f" to {duration(limit)}" if limit is not None else "")
-    )
+    at_least, at_most = progress["min_duration"], progress["max_duration"]
+    spent = duration(progress["elapsed"])
+    if at_least:
+        spent += f" of at least {duration(at_least)}"
+    if at_most is not None:
+        spent += f", at most {duration(at_most)}"
+    parts.append(spent)
     return [Text("so far ", style="dim").append(", ".join(parts), style="default")]
 
 
@@ -234,7 +220,7 @@ def _metrics(metrics: Sequence[_Document]) -> Table:
             e_value(each["log10_e_harm"]),
             e_value(each["log10_e_non_inferior"]),
             _live(each["live"]),
-            each["reason"],
+            Text(each["reason"]),
         )
     return table
 

@@ -115,7 +115,7 @@ def explain(
     token: Token = None,
     as_json: Json = False,
 ) -> None:
-    """Say why a rollout is where it is, with the receipt of its last transition."""
+    """Say why a rollout is where it is, with the receipt of what brought it there."""
     with AdminClient(url or default_url(), token) as client:
         document = client.get(f"/rollouts/{segment(name)}/explain", generation=generation)
     if as_json:

@@ -48,7 +48,8 @@ def follow(
         for status, fresh in looks:
             phase = status["phase"]
             for each in fresh:
-                console.print(json.dumps(each) if as_json else transition_line(each), markup=False)
+                line = json.dumps(each) if as_json else transition_line(each)
+                console.print(line, markup=False, soft_wrap=True)
             if live is not None:
                 live.update(_view(status), refresh=True)
     return 0 if phase == "succeeded" else 1

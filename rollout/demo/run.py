@@ -23,14 +23,16 @@ from rollout.demo.view import act_view, receipt_view
 from rollout.states import FINISHED, Phase
 from rollout.supervisor import Supervisor
 
-__all__ = ["play"]
+__all__ = ["Played", "api_client", "play", "play_act", "running"]
 
 _ACT_WITHIN_S = 150.0
 _REFRESH_S = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class _Played:
+class Played:
+    """An act as it went. ``problem`` says what was not as announced."""
+
     act: Act
     transitions: Sequence[Mapping[str, Any]]
     problem: str | None
@@ -46,10 +48,10 @@ async def play(folder: Path, console: Console, *, seed: int, pace: Pace) -> int:
     store = open_store(scene.settings.store)
     await asyncio.to_thread(store.migrate)
     store.close()
-    played: list[_Played] = []
-    async with _running(scene), _users(scene, seed) as tally, _api(scene) as api:
+    played: list[Played] = []
+    async with running(scene), _users(scene, seed) as tally, api_client(scene) as api:
         for number, act in enumerate(acts(pace), start=1):
-            played.append(await _play_act(number, act, scene, api, tally, console))
+            played.append(await play_act(number, act, scene, api, tally, console))
             if played[-1].problem is not None:
                 break
     _epilogue(console, scene, played, tally)
@@ -63,21 +65,23 @@ async def play(folder: Path, console: Console, *, seed: int, pace: Pace) -> int:
     return 0
 
 
-async def _play_act(
+async def play_act(
     number: int,
     act: Act,
     scene: Scene,
     api: httpx.AsyncClient,
     tally: Tally,
     console: Console,
-) -> _Played:
-    served_before = tally.variants["candidate"]
+    *,
+    within: float = _ACT_WITHIN_S,
+) -> Played:
+    """Apply the act's rollout and show it until it has ended, or ``within`` seconds are over."""
     answer = await api.post("/rollouts", json=act.spec)
     if answer.is_error:
-        return _Played(act, (), f"the rollout was refused: {answer.text}")
+        return Played(act, (), f"the rollout was refused: {answer.text}")
     footer = f"API {scene.control_url}/docs   metrics {scene.control_url}/metrics"
     loop = asyncio.get_running_loop()
-    deadline = loop.time() + _ACT_WITHIN_S
+    deadline = loop.time() + within
     status: dict[str, Any] = answer.json()
     transitions: list[dict[str, Any]] = []
     shown = 0
@@ -103,12 +107,12 @@ async def _play_act(
         final = act_view(number, act, status, transitions, tally, footer)
     if console.is_terminal:
         console.print(final)
-    served = tally.variants["candidate"] > served_before
+    served = tally.rollouts[act.rollout] > 0
     problem = unexpected(act, Outcome(phase, served, str(status["why"])))
-    return _Played(act, transitions, problem)
+    return Played(act, transitions, problem)
 
 
-def _epilogue(console: Console, scene: Scene, played: Sequence[_Played], tally: Tally) -> None:
+def _epilogue(console: Console, scene: Scene, played: Sequence[Played], tally: Tally) -> None:
     console.rule("Receipts")
     for each in played:
         console.print(receipt_view(each.act, each.transitions, each.problem or "as announced"))
@@ -130,7 +134,8 @@ def _epilogue(console: Console, scene: Scene, played: Sequence[_Played], tally: 
 
 
 @asynccontextmanager
-async def _running(scene: Scene) -> AsyncIterator[None]:
+async def running(scene: Scene) -> AsyncIterator[None]:
+    """Run the scene's processes until the block ends."""
     supervisor = Supervisor(scene.parts(), drain_timeout=10.0)
     try:
         await supervisor.start()
@@ -141,8 +146,12 @@ async def _running(scene: Scene) -> AsyncIterator[None]:
 
 @asynccontextmanager
 async def _users(scene: Scene, seed: int) -> AsyncIterator[Tally]:
+    prompts = load_prompts()
+    machines = [prompt for prompt in prompts if prompt.response_format is not None]
+    # Half of the demo's traffic comes from programs that ask for JSON.
+    audience = [*prompts, *(machines * round(len(prompts) / len(machines)))]
     traffic = Traffic(
-        scene.gateway_url, ROUTE, load_prompts(), rate=scene.pace.requests_per_second, seed=seed
+        scene.gateway_url, ROUTE, audience, rate=scene.pace.requests_per_second, seed=seed
     )
     stop = asyncio.Event()
     running = asyncio.create_task(traffic.run(stop))
@@ -154,7 +163,8 @@ async def _users(scene: Scene, seed: int) -> AsyncIterator[Tally]:
 
 
 @asynccontextmanager
-async def _api(scene: Scene) -> AsyncIterator[httpx.AsyncClient]:
+async def api_client(scene: Scene) -> AsyncIterator[httpx.AsyncClient]:
+    """Open a client of the scene's admin API."""
     async with httpx.AsyncClient(
         base_url=f"{scene.control_url}/api/v1", timeout=10, trust_env=False
     ) as client:

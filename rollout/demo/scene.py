@@ -92,7 +92,6 @@ def simulator_document(*, seed: int, time_scale: float = 1.0) -> dict[str, Any]:
         "quality": 0.75,
         "json_break_rate": 0.002,
         "refusal_rate": 0.002,
-        "error_rate": 0.001,
     }
     return {
         "seed": seed,
@@ -135,7 +134,7 @@ def build_scene(
         "data_dir": str(folder),
         "gateway": {"port": ports[1], "metrics_port": ports[2], "drain_timeout": "5s"},
         "control": {"port": ports[3], "tick_interval": "250ms"},
-        "worker": {"metrics_port": ports[4], "concurrency": 48, "drain_timeout": "5s"},
+        "worker": {"metrics_port": ports[4], "concurrency": 16, "drain_timeout": "5s"},
         "deployments": {
             name: {"base_url": upstream, "model": name} for name in simulator["models"]
         },
@@ -146,7 +145,7 @@ def build_scene(
                 "risk": "header:x-risk",
             }
         },
-        "judge": {"deployment": "judge", "max_concurrency": 64},
+        "judge": {"deployment": "judge", "max_concurrency": 32},
     }
     for section, values in (changes or {}).items():
         document[section] = {**document.get(section, {}), **values}

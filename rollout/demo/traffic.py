@@ -22,10 +22,14 @@ _USERS = 400
 
 @dataclass
 class Tally:
-    """What the users saw: requests by status (0: the connection failed) and by variant."""
+    """What the users saw: requests by status (0: the connection failed) and by variant.
+
+    ``rollouts`` counts the requests that a candidate served, by its rollout's name.
+    """
 
     statuses: Counter[int] = field(default_factory=Counter)
     variants: Counter[str] = field(default_factory=Counter)
+    rollouts: Counter[str] = field(default_factory=Counter)
 
     @property
     def requests(self) -> int:
@@ -101,9 +105,11 @@ class Traffic:
             self.tally.statuses[0] += 1
             return
         self.tally.statuses[exchange.status] += 1
-        for name, value in exchange.headers:
-            if name.lower() == b"x-coalmine-variant":
-                self.tally.variants[value.decode()] += 1
+        said = {name.lower(): value.decode() for name, value in exchange.headers}
+        variant = said.get(b"x-coalmine-variant", "")
+        self.tally.variants[variant] += 1
+        if variant == "candidate":
+            self.tally.rollouts[said.get(b"x-coalmine-rollout", "")] += 1
 
 
 def _request(model: str, prompt: Prompt) -> tuple[bytes, bytes, bytes]:

@@ -39,7 +39,7 @@ def act_view(
     parts: list[RenderableType] = [Text(act.story, style="italic"), Text()]
     if status is not None:
         parts += [_where(status), Text(), _metrics(status), Text(), _funnel(status)]
-    parts += [_users(tally), Text(), _decisions(transitions)]
+    parts += [_users(act, tally), Text(), _decisions(transitions)]
     return Panel(
         Group(*parts),
         title=f"[bold]Act {number}: {act.title}[/bold]",
@@ -113,10 +113,10 @@ def _funnel(status: Mapping[str, Any]) -> RenderableType:
     return Group(*lines)
 
 
-def _users(tally: Tally) -> RenderableType:
+def _users(act: Act, tally: Tally) -> RenderableType:
     text = Text(f"users: {tally.requests} requests, ")
     text.append(f"{tally.failed} failed", style="bold red" if tally.failed else "green")
-    text.append(f", {tally.variants['candidate']} served by a candidate")
+    text.append(f", {tally.rollouts[act.rollout]} served by {act.rollout}")
     return text
 
 

@@ -14,7 +14,7 @@ from gateway.capture import Batch
 from gateway.split import Eligibility, Mirror
 from gateway.store import Store
 from gateway.store.evidence import load_funnel
-from gateway.store.tables import CaptureRow, EvidenceRow, PairRow, ReplicaRow
+from gateway.store.tables import LIVE_FIRST, CaptureRow, EvidenceRow, PairRow, ReplicaRow
 from gateway.writer import write_batch
 
 USAGE = b'data: {"choices":[],"usage":{"prompt_tokens":7,"completion_tokens":9}}\n\n'
@@ -186,6 +186,8 @@ def test_live_samples_and_windows_count_both_arms(world: Any) -> None:
             assert min(served.values()) > 0
             live = await funnel(w, 1, "live", 60)
             assert live == {"eligible": 60, "pending": 60}
+            pairs = await w.rows(select(PairRow))
+            assert {pair.lease_until for pair in pairs} == {LIVE_FIRST}
             captures = await w.rows(select(CaptureRow))
             assert Counter(c.variant for c in captures) == {k: 2 * n for k, n in served.items()}
             rows = await w.rows(select(EvidenceRow).where(EvidenceRow.kind == "window"))

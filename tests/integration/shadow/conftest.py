@@ -17,7 +17,7 @@ import pytest
 from gateway.settings import Settings
 from gateway.store import Store
 from gateway.store.evidence import move_funnel
-from gateway.store.tables import CaptureRow, PairRow, RolloutRow
+from gateway.store.tables import LIVE_FIRST, CaptureRow, PairRow, RolloutRow
 
 WAIT_S = 20.0
 
@@ -246,6 +246,7 @@ class Rows:
                 stream=stream,
                 created_at=created_at,
                 segment=values["segment"],
+                lease_until=LIVE_FIRST if stream == "live" else 0.0,
             )
             session.add(row)
             session.flush()

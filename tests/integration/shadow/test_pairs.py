@@ -58,6 +58,15 @@ def test_pairs_are_claimed_oldest_first_and_once(store: Store, rows: Any) -> Non
     assert count_pending(store) == 0
 
 
+def test_live_answers_are_checked_before_mirrored_ones(store: Store, rows: Any) -> None:
+    """However many mirrored pairs wait, what users are being served now comes first."""
+    rollout = rows.rollout()
+    waiting = [rows.pair(rollout) for _ in range(3)]
+    live = [rows.pair(rollout, stream="live") for _ in range(2)]
+    claims = claim_pairs(store, ONE, now=10.0, limit=3)
+    assert [claim.pair_id for claim in claims] == [*live, waiting[0]]
+
+
 def test_claiming_at_the_same_time_shares_the_work_out(store: Store, rows: Any) -> None:
     """Workers that race get different pairs, and together all of them."""
     rollout = rows.rollout()

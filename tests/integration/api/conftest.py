@@ -1,0 +1,176 @@
+"""The admin API in memory, over a real store."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+from fastapi.testclient import TestClient
+
+from gateway.settings import Settings
+from gateway.store import Store
+from rollout.api import create_app
+from rollout.service import RolloutService
+
+
+@dataclass(frozen=True)
+class Control:
+    """A running control: its address, and what stands behind it."""
+
+    url: str
+    store: Store
+    service: RolloutService
+
+
+@dataclass(frozen=True)
+class Ran:
+    """A command that has ended: exit status, standard output and standard error."""
+
+    code: int
+    out: str
+    err: str
+
+
+class Clock:
+    """A clock that a test sets. Seconds."""
+
+    def __init__(self, now: float) -> None:
+        self.now = now
+
+    def __call__(self) -> float:
+        """Return the present instant."""
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    """A clock at a fixed instant."""
+    return Clock(1_800_000_000.0)
+
+
+@pytest.fixture
+def settings() -> Settings:
+    """Two deployments, a judge, one route; control on loopback."""
+    return Settings.model_validate(
+        {
+            "deployments": {
+                "support-v6": {"base_url": "http://127.0.0.1:1/v1", "model": "support-v6"},
+                "support-v7": {
+                    "base_url": "http://127.0.0.1:1/v1",
+                    "model": "support-v7",
+                    "api_key_env": "V7_KEY",
+                    "manifest": {"base_model": "base", "adapter": "sha256:abc"},
+                },
+                "judge": {"base_url": "http://127.0.0.1:1/v1", "model": "judge"},
+            },
+            "routes": {"support-bot": {"baseline": "support-v6"}},
+            "judge": {"deployment": "judge"},
+        }
+    )
+
+
+@pytest.fixture
+def sick() -> dict[str, str]:
+    """What the health probe says is wrong, by deployment; tests fill it."""
+    return {}
+
+
+@pytest.fixture
+def service(store: Store, settings: Settings, clock: Clock, sick: dict[str, str]) -> RolloutService:
+    """The real service; every deployment is healthy but those in sick."""
+    return RolloutService(store, settings, health=sick.get, clock=clock)
+
+
+@pytest.fixture
+def serve(
+    store: Store, settings: Settings, clock: Clock, service: RolloutService
+) -> Iterator[Callable[..., TestClient]]:
+    """Builds a client of the API, which takes base_url, host and settings."""
+    opened: list[TestClient] = []
+
+    def build(
+        *, base_url: str = "http://127.0.0.1:8081", host: str = "127.0.0.1", **options: Any
+    ) -> TestClient:
+        control = settings.control.model_copy(update={"host": host})
+        served = settings.model_copy(update={"control": control})
+        app = create_app(served, store, service, clock=clock)
+        client = TestClient(app, base_url=base_url, raise_server_exceptions=False, **options)
+        opened.append(client)
+        return client
+
+    yield build
+    for client in opened:
+        client.close()
+
+
+@pytest.fixture
+def control(
+    sqlite_url: str, open_stores: Callable[[str], Store], settings: Settings, sick: dict[str, str]
+) -> Iterator[Control]:
+    """A running control on loopback, over SQLite, without a controller."""
+    store = open_stores(sqlite_url)
+    service = RolloutService(store, settings, health=sick.get)
+    config = uvicorn.Config(create_app(settings, store, service), log_level="error")
+    server = uvicorn.Server(config)
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            deadline = time.monotonic() + 20
+            while not server.started:
+                assert thread.is_alive(), "control did not start"
+                assert time.monotonic() < deadline, "control did not start in time"
+                time.sleep(0.01)
+            yield Control(f"http://127.0.0.1:{listening.getsockname()[1]}", store, service)
+        finally:
+            server.should_exit = True
+            thread.join(20)
+            assert not thread.is_alive(), "control did not stop"
+
+
+@pytest.fixture
+def coalmine(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., Ran]:
+    """Runs the command line in this process and returns its status and what it printed."""
+    from rollout.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*words: str) -> Ran:
+        monkeypatch.setattr("sys.argv", ["coalmine", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        code = ended.value.code
+        printed = capsys.readouterr()
+        return Ran(code if isinstance(code, int) else 0, printed.out, printed.err)
+
+    return run
+
+
+@pytest.fixture
+def client(serve: Callable[..., TestClient]) -> TestClient:
+    """The local user's client, without a token."""
+    return serve()
+
+
+@pytest.fixture
+def tokens(client: TestClient) -> dict[str, dict[str, str]]:
+    """Authorization headers by role, after one token of each was created."""
+    headers: dict[str, dict[str, str]] = {}
+    for role in ("admin", "operator", "reviewer", "viewer"):
+        answer = client.post(
+            "/api/v1/tokens", json={"name": f"a-{role}", "role": role}, headers=headers.get("admin")
+        )
+        assert answer.status_code == 201, answer.text
+        headers[role] = {"authorization": f"Bearer {answer.json()['secret']}"}
+    return headers
