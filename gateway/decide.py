@@ -94,7 +94,9 @@ def _describe(route: RouteState, inbound: Inbound) -> None:
     key = targeting_key(route.split.targeting_key, view, fields)
     inbound.targeting_key = None if key is None else _clean(key)
     inbound.eligible = (
-        route.split.eligible.allows(inbound.risk, view) and not inbound.peeked.stateful
+        route.split.eligible.allows(inbound.risk, view)
+        and not inbound.peeked.stateful
+        and b"x-coalmine-mirror" not in inbound.raw  # another gateway's shadow is no user
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlmodel import Session, col, select
 
-from gateway.errors import SpecError
+from gateway.errors import SettingsError, SpecError
 from gateway.settings import Settings
 from gateway.split import Split
 from gateway.store.splits import load_split
@@ -14,6 +14,7 @@ from rollout.spec import RolloutSpec
 from rollout.states import Phase
 from rollout.steps import plan
 from rollout.traffic import effective_baseline
+from shadow.judge import refuse_self_judging
 
 __all__ = ["changed_arms", "fitting_baseline", "is_latched", "warnings_about"]
 
@@ -34,12 +35,6 @@ def fitting_baseline(session: Session, settings: Settings, spec: RolloutSpec) ->
             f"no deployment is called {candidate!r}; declared are: {known}",
             field="candidate.deployment",
         )
-    judge = settings.judge
-    if judge is not None and judge.deployment == candidate:
-        raise SpecError(
-            f"{candidate!r} is the judge; a judge never judges itself",
-            field="candidate.deployment",
-        )
     split = load_split(session, spec.route)
     baseline = effective_baseline(split, spec.route, settings.routes)
     if baseline == candidate:
@@ -47,6 +42,10 @@ def fitting_baseline(session: Session, settings: Settings, spec: RolloutSpec) ->
             f"{candidate!r} is the baseline of route {spec.route!r} already",
             field="candidate.deployment",
         )
+    try:
+        refuse_self_judging(settings, baseline=baseline, candidate=candidate)
+    except SettingsError as error:
+        raise SpecError(error.message, field="candidate.deployment") from None
     if spec.analysis.segments and route.segment is None:
         raise SpecError(
             f"route {spec.route!r} declares no segment; set routes.{spec.route}.segment",

@@ -276,7 +276,7 @@ def test_forced_variants(world: Any) -> None:
 
 
 def test_eligibility_and_state_keep_requests_on_the_baseline(world: Any) -> None:
-    """Requests outside the declared risk tiers, or with upstream state, stay where they are."""
+    """Requests outside the declared risk tiers, with upstream state or mirrored by another gateway, stay."""
     document = {"routes": {"bot": {"baseline": "base", "risk": "metadata.risk"}}}
 
     async def scenario() -> None:
@@ -291,6 +291,8 @@ def test_eligibility_and_state_keep_requests_on_the_baseline(world: Any) -> None
                 json={"model": "bot", "previous_response_id": "r", "metadata": {"risk": "low"}},
             )
             assert response.headers["x-coalmine-reason"] == "ineligible"
+            mirrored = await w.chat(metadata={"risk": "low"}, headers={"x-coalmine-mirror": "1"})
+            assert mirrored.headers["x-coalmine-reason"] == "ineligible"
 
     asyncio.run(scenario())
 

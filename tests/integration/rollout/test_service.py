@@ -55,7 +55,10 @@ def test_apply_of_the_same_spec_changes_nothing(world: Any) -> None:
         ({"route": "nope"}, r"^route: no route is called 'nope'; declared are: bot"),
         ({"candidate": {"deployment": "x"}}, r"^candidate.deployment: no deployment is called"),
         ({"candidate": {"deployment": "old"}}, r"^candidate.deployment: 'old' is the baseline"),
-        ({"candidate": {"deployment": "judge"}}, r"^candidate.deployment: 'judge' is the judge"),
+        (
+            {"candidate": {"deployment": "judge"}},
+            r"^candidate.deployment: 'judge' is also the candidate",
+        ),
     ],
 )
 def test_spec_that_does_not_fit_the_settings_is_refused(
