@@ -6,7 +6,8 @@ The demo and the heavy test share it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import random
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
 from openai import APIStatusError, AsyncOpenAI, OpenAIError
@@ -105,13 +106,16 @@ class Users:
     """People who ask over and over, each through the official ``openai`` client.
 
     ``count`` of them ask at a time, one request after the other; every third request is streamed.
-    What they saw is in ``tally``.
+    ``seed`` fixes the order of the prompts. What they saw is in ``tally``.
     """
 
-    def __init__(self, base_url: str, prompts: Sequence[Prompt], *, count: int = 6) -> None:
+    def __init__(
+        self, base_url: str, prompts: Sequence[Prompt], *, count: int = 6, seed: int = 1
+    ) -> None:
         self.tally = Tally()
         self._base_url = base_url
-        self._prompts = prompts
+        # The file goes category by category; users do not.
+        self._prompts = random.Random(seed).sample(prompts, len(prompts))
         self._count = count
         self._asked = 0
 
@@ -127,16 +131,20 @@ class Users:
             self._asked += 1
             number = self._asked
             try:
-                variant = await self._ask(client, number)
+                said = await self._ask(client, number)
             except APIStatusError as error:
                 self.tally.statuses[error.status_code] += 1
             except OpenAIError:
                 self.tally.statuses[0] += 1
             else:
                 self.tally.statuses[200] += 1
+                variant = said.get("x-coalmine-variant", "")
                 self.tally.variants[variant] += 1
+                if variant == "candidate":
+                    self.tally.rollouts[said.get("x-coalmine-rollout", "")] += 1
 
-    async def _ask(self, client: AsyncOpenAI, number: int) -> str:
+    async def _ask(self, client: AsyncOpenAI, number: int) -> Mapping[str, str]:
+        """Ask once and return the response's headers, once the whole answer is there."""
         prompt = self._prompts[number % len(self._prompts)]
         messages = cast("list[ChatCompletionMessageParam]", list(prompt.messages))
         headers = {
@@ -149,7 +157,7 @@ class Users:
             answer = await completions.create(
                 model=ROUTE, messages=messages, max_tokens=_MAX_TOKENS, extra_headers=headers
             )
-            return answer.headers["x-coalmine-variant"]
+            return answer.headers
         stream = await completions.create(
             model=ROUTE,
             messages=messages,
@@ -159,4 +167,4 @@ class Users:
         )
         async for _ in stream.parse():
             pass
-        return stream.headers["x-coalmine-variant"]
+        return stream.headers

@@ -30,7 +30,6 @@ _SPEC: dict[str, Any] = {
             {"name": "error_rate", "margin": 0.3},
         ]
     },
-    "on_no_data": {"action": "hold", "after": "1s", "then": "pause"},
 }
 
 
@@ -61,7 +60,7 @@ def _never_widened(system: Any) -> None:
 def test_without_data_it_pauses_and_says_so(start_system: Callable[..., Any]) -> None:
     """A route without traffic is never promoted on nothing."""
     system = start_system(simulator={"models": {**_MODELS, "judge": {"role": "judge"}}})
-    system.apply(_SPEC)
+    system.apply({**_SPEC, "on_no_data": {"action": "hold", "after": "1s", "then": "pause"}})
     status = system.wait_for("blind", lambda each: each["phase"] == "paused")
     assert status["paused"]["reason"] == "no_data"
     assert status["why"]
