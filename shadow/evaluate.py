@@ -17,6 +17,7 @@ from shadow.checks import CheckResult, run_checks
 from shadow.compare import NO_JUDGE, Decision, decide_by_checks, decide_by_judge
 from shadow.evidence import live_payload, pair_payload
 from shadow.judge import Judge, Judgment, refuse_self_judging
+from shadow.lag import LoopLag
 from shadow.mirror import Mirrored, MirrorTarget
 from shadow.pair import Arm, Pair, Prompt, UnreadableRequest, read_prompt
 from shadow.pairs import Claim, Finished
@@ -46,6 +47,8 @@ class Evaluator:
         self._clock = clock
         self._rng = rng
         self._mirrored = mirrored
+        self.lag = LoopLag()
+        """Watched by the worker while it runs."""
         self._targets: dict[str, MirrorTarget] = {}
 
     async def evaluate(self, claim: Claim, plan: Plan) -> Finished:
@@ -178,8 +181,7 @@ class Evaluator:
         if claim.stream == "noise":
             return claim.capture.deployment
         if claim.capture.variant == "candidate":
-            route = self._settings.routes.get(plan.route)
-            return route.baseline if route else ""
+            return plan.baseline
         return plan.candidate
 
     def _contract(self, plan: Plan) -> Contract:
@@ -196,6 +198,7 @@ class Evaluator:
                 api_key=deployment.api_key(self._environ),
                 max_body_bytes=self._settings.gateway.max_capture_bytes,
                 rng=self._rng,
+                lag=self.lag,
             )
         return self._targets[name]
 

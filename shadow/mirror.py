@@ -23,6 +23,7 @@ from gateway.splice import Rewrite
 from gateway.store.tables import CaptureRow
 from gateway.wire import peek
 from shadow.answer import endpoint_of, read_answer
+from shadow.lag import LoopLag
 from shadow.pair import Arm
 from shadow.pressure import Limiter, waiting_requests
 
@@ -56,8 +57,10 @@ class MirrorTarget:
         max_body_bytes: int,
         rng: Random,
         clock: Callable[[], float] = time.monotonic,
+        lag: LoopLag | None = None,
     ) -> None:
         self._deployment = deployment
+        self._lag = lag
         self._rewrite = Rewrite(
             deployment.model,
             system_prompt=deployment.system_prompt,
@@ -160,11 +163,14 @@ class MirrorTarget:
             return Mirrored(_failed(f"connection: {type(error).__name__}"), _text(received)), None
         text = _text(received)
         status = response.status_code
+        ended = self._clock()
+        # Timed badly is not timed: the answer counts, its latency does not.
+        fair = self._lag is None or not self._lag.disturbed(started, ended)
         arm = Arm(
             read_answer(endpoint=capture.endpoint, body=text, status=status),
             status=status,
-            latency_s=self._clock() - started,
-            ttft_s=first,
+            latency_s=ended - started if fair else None,
+            ttft_s=first if fair else None,
         )
         unusable = None
         if status in _NOT_AUTHORISED:

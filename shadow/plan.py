@@ -28,6 +28,7 @@ class Plan:
     name: str
     route: str
     candidate: str
+    baseline: str = ""
     wanted: bool = True
     max_concurrency: int = 16
     timeout_s: float = 60.0
@@ -37,10 +38,17 @@ class Plan:
 
 
 def read_plan(
-    *, rollout_id: int, name: str, route: str, phase: str, spec: Mapping[str, Any]
+    *,
+    rollout_id: int,
+    name: str,
+    route: str,
+    phase: str,
+    spec: Mapping[str, Any],
+    baseline: str = "",
 ) -> Plan:
     """Read a plan out of a spec that was validated when it was applied.
 
+    ``baseline`` is the deployment that the candidate is compared with, as the rollout was started.
     A judge is asked where the metrics name `judge_win_rate` or where none are named at all.
     Raises `ValueError` for a spec that can't have been validated.
     """
@@ -63,6 +71,7 @@ def read_plan(
         name=name,
         route=route,
         candidate=str(candidate),
+        baseline=baseline,
         wanted=phase not in FINISHED,
         max_concurrency=int(mirror.get("max_concurrency", 16)),
         timeout_s=float(parse_duration(mirror.get("timeout", 60.0))),
@@ -89,6 +98,7 @@ def load_plans(store: Store, rollout_ids: Iterable[int]) -> dict[int, Plan]:
                 route=row.route,
                 phase=row.phase,
                 spec=row.spec,
+                baseline=str(_mapping(row.state).get("baseline") or ""),
             )
         except (ValueError, TypeError):
             _log.exception("the stored spec of rollout %s can't be read; its pairs wait", row.name)

@@ -60,6 +60,7 @@ class Worker:
         finisher = Finisher(self.store, self.clock)
         helpers = [
             asyncio.create_task(finisher.run()),
+            asyncio.create_task(self.evaluator.lag.watch()),
             asyncio.create_task(self._every(HEARTBEAT_S, self._beat)),
             asyncio.create_task(self._every(self.settings.claim_lease / 3, self._renew)),
         ]

@@ -189,6 +189,7 @@ class Rows:
                 spec_hash="h",
                 candidate_revision="c",
                 phase=phase,
+                state={"baseline": "v6"},
                 created_at=0.0,
                 updated_at=0.0,
             )

@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from gateway.settings import Deployment
 from gateway.store.tables import CaptureRow
+from shadow.lag import LoopLag
 from shadow.mirror import Mirrored, MirrorTarget
 
 
@@ -31,7 +32,8 @@ def capture(**values: Any) -> CaptureRow:
 
 def send(
     serving: Any, handler: Any, *captures: CaptureRow, metrics: Any = None,
-    timeout_s: float = 10.0, max_body_bytes: int = 10_000, **deployment: Any,
+    timeout_s: float = 10.0, max_body_bytes: int = 10_000, lag: LoopLag | None = None,
+    **deployment: Any,
 ) -> tuple[list[Mirrored], Any, float]:  # fmt: skip
     """Send captures one after the other; return the results, the server, the share in use."""
 
@@ -44,6 +46,7 @@ def send(
                 api_key=SecretStr("sk-1"),
                 max_body_bytes=max_body_bytes,
                 rng=Random(1),
+                lag=lag,
             )
             try:
                 made = [
@@ -117,3 +120,18 @@ def test_what_cannot_be_sent_is_said(serving: Any, reply_with: Any) -> None:
     )
     assert broken.unusable
     assert "api_key_env" in (refused.unusable or "")
+
+
+def test_a_latency_timed_by_a_busy_worker_is_unknown(
+    serving: Any, reply_with: Any, chat_document: Any
+) -> None:
+    """The answer counts, but its latency is left out rather than held against the candidate."""
+
+    class Late(LoopLag):
+        def disturbed(self, started: float, ended: float) -> bool:
+            return ended >= started
+
+    (made,), _, _ = send(serving, lambda _r: reply_with(chat_document("ok")), capture(), lag=Late())
+    assert made.arm.answer.text == "ok"
+    assert made.arm.latency_s is None
+    assert made.arm.ttft_s is None
