@@ -121,12 +121,12 @@ def verdicts(
 
 
 def format_e(log_e: float) -> str:
-    """Write an e-value for people: ``0.31``, ``27``, ``4.1e+12``; below 0.01 is ``<0.01``."""
+    """Write an e-value for people: ``0.31``, ``27``, ``1,430``, ``10^12``; below 0.01 is ``<0.01``."""
     if log_e < log(0.01):
         return "<0.01"
-    if log_e > 600:
+    if log_e > 9:
         return f"10^{log_e / log(10):.0f}"
-    return f"{exp(log_e):.2g}"
+    return f"{exp(log_e):,.0f}" if log_e > 2.3 else f"{exp(log_e):.2g}"
 
 
 def _assess(evidence: EvidenceState, spec: RolloutSpec, metric: MetricSpec) -> Assessment:

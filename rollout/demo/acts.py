@@ -101,7 +101,7 @@ def _spec(deployment: str, pace: Pace) -> dict[str, Any]:
             "metrics": [
                 {"name": "judge_win_rate", "margin": 0.05},
                 {"name": "format_valid", "margin": 0.03, "critical": True},
-                {"name": "tool_contract", "margin": 0.05, "must_have_data": False},
+                {"name": "tool_contract", "margin": 0.1, "must_have_data": False},
                 {"name": "refusal_rate", "margin": 0.02},
                 {"name": "error_rate", "margin": 0.02, "critical": True},
                 {"name": "timeout_rate", "margin": 0.02},

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -66,13 +65,19 @@ class Engine:
             if sample.name == name and labels.items() <= sample.labels.items()
         )
 
+    def received(self) -> int:
+        """Return how many requests have reached the engine."""
+        return self._logged("Added request ")
+
     def aborted(self) -> int:
         """Return how many requests the engine gave up because their client had gone.
 
         vLLM tells it in the log only: its counter of finished requests leaves such ones out.
         """
-        text = self.log.read_text(encoding="utf-8", errors="replace")
-        return len(re.findall(r"\] Aborted request\(s\) ", text))
+        return self._logged("Aborted request(s) ")
+
+    def _logged(self, message: str) -> int:
+        return self.log.read_text(encoding="utf-8", errors="replace").count(f"] {message}")
 
 
 def make_model(python: Path, folder: Path) -> None:

@@ -80,8 +80,10 @@ def _where(status: Mapping[str, Any]) -> RenderableType:
 
 def _metrics(status: Mapping[str, Any]) -> RenderableType:
     table = Table(box=None, padding=(0, 2), header_style="dim")
-    for name in ("guardrail", "verdict", "baseline → candidate", "bounds", "pairs", "harm", "ok"):
-        table.add_column(name, justify="right" if name in {"pairs", "harm", "ok"} else "left")
+    for name in ("guardrail", "verdict", "baseline → candidate", "bounds"):
+        table.add_column(name, no_wrap=True)
+    for name in ("pairs", "harm", "proof"):
+        table.add_column(name, justify="right", no_wrap=True)
     for each in status["metrics"]:
         verdict = each["verdict"]
         label = each["name"] + (" (signal)" if each["role"] == "signal" else "")
@@ -95,7 +97,8 @@ def _metrics(status: Mapping[str, Any]) -> RenderableType:
             f"{each['log10_e_harm']:.1f}/{status['rollback_at']:.1f}",
             f"{each['log10_e_non_inferior']:.1f}/{status['promote_at']:.1f}",
         )
-    return table
+    legend = "harm and proof of no harm: log10 of the e-value / where it is proven"
+    return Group(table, Text(legend, style="dim italic"))
 
 
 def _number(metric: Mapping[str, Any], which: str) -> str:

@@ -276,7 +276,7 @@ def test_forced_variants(world: Any) -> None:
 
 
 def test_eligibility_and_state_keep_requests_on_the_baseline(world: Any) -> None:
-    """Requests outside the declared risk tiers, with state upstream or mirrored from elsewhere, stay."""
+    """Requests outside the declared risk tiers, stateful or mirrored ones, stay put."""
     document = {"routes": {"bot": {"baseline": "base", "risk": "metadata.risk"}}}
 
     async def scenario() -> None:
