@@ -121,7 +121,7 @@ def verdicts(
 
 
 def format_e(log_e: float) -> str:
-    """Write an e-value for people: ``0.31``, ``27``, ``1,430``, ``10^12``; below 0.01 is ``<0.01``."""
+    """Write an e-value for people: ``0.31``, ``27``, ``1,430``, ``10^12``; ``<0.01`` is least."""
     if log_e < log(0.01):
         return "<0.01"
     if log_e > 9:

@@ -23,6 +23,8 @@ def up(config: Config = None) -> None:
     logging.basicConfig(
         level=settings.log_level.upper(), format="%(asctime)s up %(levelname)s %(message)s"
     )
+    for name in ("httpx", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     asyncio.run(run_up(settings, config))
 
 

@@ -69,10 +69,14 @@ class Engine:
         """Return how many requests have reached the engine."""
         return self._logged("Added request ")
 
+    def finished(self) -> int:
+        """Return how many requests the engine has answered to their end."""
+        return int(self.metric("vllm:request_success_total"))
+
     def aborted(self) -> int:
         """Return how many requests the engine gave up because their client had gone.
 
-        vLLM tells it in the log only: its counter of finished requests leaves such ones out.
+        vLLM tells it in the log only: its metrics leave such requests out.
         """
         return self._logged("Aborted request(s) ")
 
