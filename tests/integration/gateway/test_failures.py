@@ -83,7 +83,7 @@ def test_baseline_serves_what_the_candidate_fails(
     """A failure before the first byte is mended by the baseline and charged to the candidate."""
 
     async def scenario() -> None:
-        async with world(first_byte_timeout=0.3) as w:
+        async with world(first_byte_timeout=1.0) as w:
             await w.split(**ALL)
             if fault is None:
                 await w.candidate.stop()
@@ -166,7 +166,7 @@ def test_a_silent_stream_ends_in_a_timeout_event(world: Any) -> None:
         await received.gone.wait()
 
     async def scenario() -> None:
-        async with world(idle_timeout=0.2) as w:
+        async with world(idle_timeout=1.0) as w:
             w.baseline.handler = silent
             response = await w.chat(stream=True)
             assert b'"upstream_timeout"' in response.content
@@ -202,7 +202,7 @@ def test_a_dead_baseline_is_said_so(world: Any, fault: Any, status_code: int, co
     """Without a baseline there is a clear error that names the deployment."""
 
     async def scenario() -> None:
-        async with world(first_byte_timeout=0.3) as w:
+        async with world(first_byte_timeout=1.0) as w:
             if fault is None:
                 await w.baseline.stop()
             else:
@@ -233,7 +233,7 @@ def test_breaker_opens_probes_and_closes(world: Any) -> None:
     """Failures open the breaker, which spares the candidate; a good probe closes it again."""
 
     async def scenario() -> None:
-        async with world(breaker_failures=2, breaker_window=4, breaker_cooldown=0.2) as w:
+        async with world(breaker_failures=2, breaker_window=4, breaker_cooldown=3) as w:
             await w.split(**ALL)
             w.candidate.handler = status("500 Oops")
             reasons = [(await w.chat()).headers["x-coalmine-reason"] for _ in range(3)]
