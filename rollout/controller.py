@@ -19,6 +19,7 @@ from gateway.errors import CoalmineError, Conflict, StoreError
 from gateway.settings import Settings
 from gateway.store.engine import Store
 from gateway.store.evidence import load_evidence, load_funnel
+from gateway.store.replicas import this_replica
 from gateway.store.splits import load_split
 from rollout.execution import ACTOR, Executor
 from rollout.fitting import changed_arms
@@ -27,7 +28,6 @@ from rollout.lease import Lease
 from rollout.ledger import find_id, revision_of, running_ids
 from rollout.metrics import ControlMetrics
 from rollout.policy import Decision, decide
-from rollout.presence import Presence, this_process
 from rollout.reading import live_weight
 from rollout.records import Record, Transition
 from rollout.service import HealthProbe
@@ -69,8 +69,8 @@ class Controller:
         clock: Callable[[], float] = time.time,
         persist_interval: float = 0.5,
     ) -> None:
-        self.presence: Presence = this_process(clock())
-        self.lease = Lease(store, holder=self.presence.id, ttl=settings.control.lease_ttl)
+        self.replica = this_replica("control", clock())
+        self.lease = Lease(store, holder=self.replica.id, ttl=settings.control.lease_ttl)
         self._executor = Executor(store, settings, lease=self.lease, health=health)
         self._store = store
         self._settings = settings
@@ -273,7 +273,7 @@ class Controller:
                 with Waker(self._store, self._stop) as waker:
                     while not self._stop.is_set():
                         if time.monotonic() - beaten >= _BEAT_S:
-                            self.presence.beat(self._store, now=self._clock())
+                            self.replica.beat(self._store, now=self._clock())
                             beaten = time.monotonic()
                         self.tick()
                         waker.wait(self._settings.control.tick_interval)
@@ -286,6 +286,6 @@ class Controller:
                 self._stop.wait(_RETRY_S)
         try:
             self.lease.release()
-            self.presence.beat(self._store, now=self._clock(), stopped=True)
+            self.replica.beat(self._store, now=self._clock(), stopped=True)
         except CoalmineError as error:
             _log.warning("the lease was not given up and will run out: %s", error)

@@ -17,13 +17,13 @@ from prometheus_client import CollectorRegistry, start_http_server
 from gateway.errors import SettingsError, StoreUnavailable
 from gateway.settings import Settings
 from gateway.store.engine import Store, open_store
+from gateway.store.replicas import this_replica
 from shadow.evaluate import Evaluator
 from shadow.judge import Judge
 from shadow.judge.cache import JudgeCache
 from shadow.judge.client import JudgeClient
 from shadow.judge.judge import Prices
 from shadow.metrics import WorkerMetrics
-from shadow.replica import this_replica
 from shadow.worker import Worker
 
 _log = logging.getLogger("coalmine.worker")
@@ -88,7 +88,7 @@ def build_worker(
         evaluator=evaluator,
         metrics=metrics,
         settings=settings.worker,
-        replica=this_replica(clock()),
+        replica=this_replica("worker", clock()),
         clock=clock,
     )
 

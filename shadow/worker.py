@@ -15,6 +15,7 @@ from typing import Any
 from gateway.errors import StoreError
 from gateway.settings import WorkerSettings
 from gateway.store.engine import Store
+from gateway.store.replicas import Replica
 from shadow.evaluate import Evaluator
 from shadow.finisher import Finisher
 from shadow.metrics import WorkerMetrics
@@ -28,7 +29,6 @@ from shadow.pairs import (
     renew_leases,
 )
 from shadow.plan import Plan, load_plans
-from shadow.replica import Replica, beat
 
 _log = logging.getLogger("coalmine.worker")
 
@@ -167,7 +167,7 @@ class Worker:
                 _log.warning("can't give %d pairs back: %s; their lease ends", len(late), error)
 
     async def _beat(self) -> None:
-        await asyncio.to_thread(beat, self.store, self.replica, now=self.clock())
+        await asyncio.to_thread(self.replica.beat, self.store, now=self.clock())
         self.metrics.pending.set(await asyncio.to_thread(count_pending, self.store))
 
     async def _renew(self) -> None:
@@ -190,6 +190,6 @@ class Worker:
 
     async def _say_goodbye(self) -> None:
         try:
-            await asyncio.to_thread(beat, self.store, self.replica, now=self.clock(), stopped=True)
+            await asyncio.to_thread(self.replica.beat, self.store, now=self.clock(), stopped=True)
         except StoreError as error:
             _log.warning("can't report the end: %s", error)

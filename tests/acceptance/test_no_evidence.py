@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-
-from gateway.prompts import load_prompts
-from rollout.demo.traffic import Traffic
 
 _MODELS: dict[str, Any] = {
     "support-v6": {"sampling": "per_request"},
@@ -31,22 +25,6 @@ _SPEC: dict[str, Any] = {
         ]
     },
 }
-
-
-@contextmanager
-def _users(system: Any, rate: float = 40) -> Iterator[Traffic]:
-    """Send prompts in the background while the block runs."""
-    traffic = Traffic(system.scene.gateway_url, "support-bot", load_prompts(), rate=rate, seed=3)
-    loop = asyncio.new_event_loop()
-    stop = asyncio.Event()
-    thread = threading.Thread(target=loop.run_until_complete, args=(traffic.run(stop),))
-    thread.start()
-    try:
-        yield traffic
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join()
-        loop.close()
 
 
 def _never_widened(system: Any) -> None:
@@ -73,12 +51,12 @@ def test_without_data_it_pauses_and_says_so(start_system: Callable[..., Any]) ->
     ids=["dead", "nonsense"],
 )
 def test_without_a_judge_it_pauses_and_says_so(
-    start_system: Callable[..., Any], judge: dict[str, Any], word: str
+    start_system: Callable[..., Any], users: Callable[..., Any], judge: dict[str, Any], word: str
 ) -> None:
     """A judge that fails or answers nonsense gives no verdicts, and no verdicts widen nothing."""
     system = start_system(simulator={"models": {**_MODELS, "judge": {"role": "judge", **judge}}})
     system.apply(_SPEC)
-    with _users(system) as traffic:
+    with users(system) as traffic:
         status = system.wait_for("blind", lambda each: each["phase"] == "paused")
     assert traffic.tally.failed == 0
     assert status["paused"]["reason"] == "evaluator_error"

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import psycopg
@@ -16,10 +13,8 @@ from psycopg import sql
 from sqlalchemy import make_url
 from sqlmodel import select
 
-from gateway.prompts import load_prompts
 from gateway.store import open_store
 from gateway.store.tables import EvidenceRow, JudgmentRow, PairRow
-from rollout.demo.traffic import Traffic
 
 _SIMULATOR: dict[str, Any] = {
     "models": {
@@ -48,21 +43,6 @@ def store_of(request: pytest.FixtureRequest) -> Callable[[str], str | None]:
         return str(request.getfixturevalue("postgres_url")) if backend == "postgresql" else None
 
     return find
-
-
-@contextmanager
-def _users(system: Any, rate: float = 60) -> Iterator[Traffic]:
-    traffic = Traffic(system.scene.gateway_url, "support-bot", load_prompts(), rate=rate, seed=5)
-    loop = asyncio.new_event_loop()
-    stop = asyncio.Event()
-    thread = threading.Thread(target=loop.run_until_complete, args=(traffic.run(stop),))
-    thread.start()
-    try:
-        yield traffic
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join()
-        loop.close()
 
 
 def _await(condition: Callable[[], bool], what: str, within: float = 60) -> None:
@@ -126,12 +106,15 @@ def _settled(system: Any, requests: int) -> None:
 
 @_BACKENDS
 def test_killed_workers_and_controllers_lose_and_repeat_nothing(
-    start_system: Callable[..., Any], store_of: Callable[[str], str | None], backend: str
+    start_system: Callable[..., Any],
+    users: Callable[..., Any],
+    store_of: Callable[[str], str | None],
+    backend: str,
 ) -> None:
     """SIGKILL to the worker and to control in mid-traffic; every request ends up counted once."""
     system = start_system(simulator=_SIMULATOR, store=store_of(backend), changes=_CHANGES)
     _started(system)
-    with _users(system) as traffic:
+    with users(system) as traffic:
         for part in ("worker", "control", "worker"):
             seen = traffic.tally.requests
             _await(lambda seen=seen: traffic.tally.requests > seen + 60, "no traffic")  # type: ignore[misc]
@@ -144,14 +127,17 @@ def test_killed_workers_and_controllers_lose_and_repeat_nothing(
 
 
 def test_a_postgres_that_is_down_is_not_noticed_by_users(
-    start_system: Callable[..., Any], postgres_server: str, postgres_url: str
+    start_system: Callable[..., Any],
+    users: Callable[..., Any],
+    postgres_server: str,
+    postgres_url: str,
 ) -> None:
     """Requests go on while the store refuses everybody, and are counted once it is back."""
     system = start_system(simulator=_SIMULATOR, store=postgres_url, changes=_CHANGES)
     _started(system)
     name = make_url(postgres_url).database
     assert name is not None
-    with psycopg.connect(postgres_server, autocommit=True) as admin, _users(system) as traffic:
+    with psycopg.connect(postgres_server, autocommit=True) as admin, users(system) as traffic:
         _await(lambda: traffic.tally.requests > 60, "no traffic")
         admin.execute(
             sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(name))
@@ -173,12 +159,13 @@ def test_a_postgres_that_is_down_is_not_noticed_by_users(
 
 def test_a_sqlite_store_that_is_locked_is_not_noticed_by_users(
     start_system: Callable[..., Any],
+    users: Callable[..., Any],
 ) -> None:
     """Requests go on while another process holds the database, and are counted afterwards."""
     system = start_system(simulator=_SIMULATOR, changes=_CHANGES)
     _started(system)
     store = open_store(system.scene.settings.store)
-    with _users(system) as traffic:
+    with users(system) as traffic:
         _await(lambda: traffic.tally.requests > 60, "no traffic")
         with store.write():
             seen = traffic.tally.requests
@@ -189,7 +176,10 @@ def test_a_sqlite_store_that_is_locked_is_not_noticed_by_users(
 
 
 def test_a_gateway_starts_and_serves_while_its_store_is_down(
-    start_system: Callable[..., Any], postgres_server: str, postgres_url: str
+    start_system: Callable[..., Any],
+    users: Callable[..., Any],
+    postgres_server: str,
+    postgres_url: str,
 ) -> None:
     """A restarted gateway serves the split of its snapshot when it can't ask the store."""
     system = start_system(simulator=_SIMULATOR, store=postgres_url, changes=_CHANGES)
@@ -198,7 +188,7 @@ def test_a_gateway_starts_and_serves_while_its_store_is_down(
     assert answer.status_code == 200, answer.text
 
     def served_by_candidate() -> bool:
-        with _users(system, rate=50) as traffic:
+        with users(system, rate=50) as traffic:
             _await(lambda: traffic.tally.requests >= 5, "no answers")
         assert traffic.tally.failed == 0
         return traffic.tally.variants["baseline"] == 0
@@ -215,7 +205,7 @@ def test_a_gateway_starts_and_serves_while_its_store_is_down(
         )
         system.kill("gateway")
         system.ready("gateway")
-        with _users(system, rate=50) as traffic:
+        with users(system, rate=50) as traffic:
             _await(lambda: traffic.tally.requests >= 20, "no answers")
         assert traffic.tally.failed == 0
         assert traffic.tally.variants["candidate"] == traffic.tally.requests

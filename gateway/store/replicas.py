@@ -1,4 +1,4 @@
-"""The control process's row among the running processes."""
+"""A worker's or control's row among the running processes. Gateways write theirs in batches."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ import os
 import socket
 import uuid
 from dataclasses import dataclass
+from typing import Literal
 
 from gateway.store.engine import Store
 from gateway.store.tables import ReplicaRow
 
-__all__ = ["Presence", "this_process"]
+__all__ = ["Replica", "this_replica"]
 
 
 @dataclass(frozen=True, slots=True)
-class Presence:
+class Replica:
     """Who this process is. ``started_at`` is Unix seconds."""
 
     id: str
+    role: str
     host: str
     pid: int
     started_at: float
@@ -27,7 +29,7 @@ class Presence:
         with store.write() as session:
             row = session.get(ReplicaRow, self.id) or ReplicaRow(
                 id=self.id,
-                role="control",
+                role=self.role,
                 host=self.host,
                 pid=self.pid,
                 started_at=self.started_at,
@@ -38,7 +40,7 @@ class Presence:
             session.add(row)
 
 
-def this_process(now: float) -> Presence:
+def this_replica(role: Literal["worker", "control"], now: float) -> Replica:
     """Return a new identity for this process."""
     host = socket.gethostname()
-    return Presence(f"control-{host}-{uuid.uuid4().hex[:8]}", host, os.getpid(), now)
+    return Replica(f"{role}-{host}-{uuid.uuid4().hex[:8]}", role, host, os.getpid(), now)
