@@ -126,7 +126,7 @@ def _epilogue(console: Console, scene: Scene, played: Sequence[Played], tally: T
         "  deployments:\n"
         "    support-v6: {base_url: http://127.0.0.1:8000/v1, model: support-v6}\n"
         "    support-v7: {base_url: http://127.0.0.1:8000/v1, model: support-v7-lora}\n"
-        "    judge: {base_url: https://YOUR-JUDGE/v1, model: YOUR-MODEL, api_key_env: JUDGE_KEY}\n",
+        "    judge: {base_url: https://JUDGE/v1, model: NAME, api_key_env: JUDGE_KEY}\n",
         highlight=False,
         markup=False,
     )
