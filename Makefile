@@ -47,6 +47,10 @@ test-heavy: install  ## the long simulations and the real engine
 bench-decisions-targets: install  ## the decision's statistics against their targets
 	$(BIN)/python tests/benchmarks/decisions_targets.py
 
+.PHONY: bench-gateway
+bench-gateway: install  ## the data plane beside its peers (needs cc; BENCH=--quick: under a minute)
+	$(BIN)/python tests/benchmarks/bench_gateway.py $(BENCH)
+
 .PHONY: lock
 lock:  ## resolve the dependencies anew (needs uv)
 	uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
