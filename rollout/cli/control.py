@@ -19,6 +19,7 @@ from gateway.settings import Settings, load_settings
 from gateway.store import Store, open_store
 from rollout.api import create_app
 from rollout.api.auth import check_binding
+from rollout.cli.logs import start_logging
 from rollout.cli.options import Config
 from rollout.controller import Controller
 from rollout.health import DeploymentProbe
@@ -47,11 +48,7 @@ def control(
     given = {"host": host, "port": port}
     changed = {name: value for name, value in given.items() if value is not None}
     settings = settings.model_copy(update={"control": settings.control.model_copy(update=changed)})
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s control %(levelname)s %(message)s"
-    )
-    for name in ("alembic", "httpx", "uvicorn"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    start_logging("control", settings)
     store = open_store(settings.store)
     try:
         run_control(settings, store)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Annotated
 
 import typer
 
 from gateway.server import run_gateway
 from gateway.settings import GatewaySettings, Settings, load_settings
+from rollout.cli.logs import start_logging
 from rollout.cli.options import Config
 
 __all__ = ["gateway"]
@@ -28,10 +28,7 @@ def gateway(
     last captures and ends with status 0.
     """
     settings = _overridden(load_settings(config), host=host, port=port, workers=workers)
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s gateway %(levelname)s %(message)s"
-    )
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    start_logging("gateway", settings)
     run_gateway(settings)
 
 

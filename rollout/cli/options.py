@@ -28,5 +28,6 @@ IfRevision = Annotated[
 ]
 Name = Annotated[str, typer.Argument(help="Name of the rollout.", show_default=False)]
 Config = Annotated[
-    Path | None, typer.Option(help="Settings file; default: coalmine.yaml where it exists.")
+    Path | None,
+    typer.Option("--config", "-c", help="Settings file; default: coalmine.yaml where it exists."),
 ]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import signal
 import sys
 from pathlib import Path
 
 from gateway.settings import Settings, load_settings
 from gateway.store import open_store
+from rollout.cli.logs import start_logging
 from rollout.cli.options import Config
 from rollout.supervisor import Part, Supervisor
 
@@ -20,11 +20,7 @@ __all__ = ["parts", "run_up", "up"]
 def up(config: Config = None) -> None:
     """Run gateway, worker and control on this machine; a part that ends is started again."""
     settings = load_settings(config)
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s up %(levelname)s %(message)s"
-    )
-    for name in ("httpx", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    start_logging("up", settings)
     asyncio.run(run_up(settings, config))
 
 

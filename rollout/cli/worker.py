@@ -6,32 +6,24 @@ import asyncio
 import logging
 import os
 import signal
-from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from gateway.settings import Settings, load_settings
+from rollout.cli.logs import start_logging
+from rollout.cli.options import Config
 from shadow.serve import serve_worker
 
 __all__ = ["run_worker", "worker"]
 
 
 def worker(
-    config: Annotated[
-        Path | None,
-        typer.Option("--config", "-c", help="Settings (YAML); default coalmine.yaml."),
-    ] = None,
+    config: Config = None,
 ) -> None:
     """Claim captured requests, mirror them to the candidate, check and judge the answers.
 
     Several may run at the same time; a killed one loses nothing. SIGTERM finishes what is begun.
     """
     settings = load_settings(config)
-    logging.basicConfig(
-        level=settings.log_level.upper(), format="%(asctime)s worker %(levelname)s %(message)s"
-    )
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    start_logging("worker", settings)
     asyncio.run(run_worker(settings))
 
 

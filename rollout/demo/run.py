@@ -23,7 +23,7 @@ from rollout.demo.view import act_view, receipt_view
 from rollout.states import FINISHED, Phase
 from rollout.supervisor import Supervisor
 
-__all__ = ["Played", "api_client", "play", "play_act", "running"]
+__all__ = ["Played", "api_client", "conclude", "play", "play_act", "running"]
 
 _ACT_WITHIN_S = 150.0
 _REFRESH_S = 0.25
@@ -55,13 +55,18 @@ async def play(folder: Path, console: Console, *, seed: int, pace: Pace) -> int:
             if played[-1].problem is not None:
                 break
     _epilogue(console, scene, played, tally)
+    return conclude(console, played, tally, "All three acts ended as announced.")
+
+
+def conclude(console: Console, played: Sequence[Played], tally: Tally, success: str) -> int:
+    """Say how it ended and return the exit status: 1 if anything was not as announced."""
     problem = played[-1].problem
     if problem is None and tally.failed:
         problem = f"{tally.failed} of {tally.requests} user requests failed"
     if problem is not None:
         console.print(f"[bold red]Not as announced:[/bold red] {problem}")
         return 1
-    console.print("[bold green]All three acts ended as announced.[/bold green]")
+    console.print(f"[bold green]{success}[/bold green]")
     return 0
 
 

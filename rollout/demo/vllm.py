@@ -22,7 +22,7 @@ from gateway.prompts import load_prompts
 from gateway.store import open_store
 from rollout.demo.acts import Act
 from rollout.demo.engine import Engine, EngineError, make_model, start_engine
-from rollout.demo.run import Played, api_client, play_act, running
+from rollout.demo.run import Played, api_client, conclude, play_act, running
 from rollout.demo.scene import Scene, build_scene
 from rollout.demo.tickets import Users, adapter_spec, scene_arguments
 from rollout.demo.traffic import Tally
@@ -98,14 +98,7 @@ async def _play(folder: Path, engine: Engine, console: Console, *, seed: int) ->
         f"The files are in {folder}",
         highlight=False,
     )
-    problem = played[-1].problem
-    if problem is None and tally.failed:
-        problem = f"{tally.failed} of {tally.requests} user requests failed"
-    if problem is not None:
-        console.print(f"[bold red]Not as announced:[/bold red] {problem}")
-        return 1
-    console.print("[bold green]Both acts ended as announced.[/bold green]")
-    return 0
+    return conclude(console, played, tally, "Both acts ended as announced.")
 
 
 def _acts() -> tuple[Act, ...]:
