@@ -32,7 +32,8 @@ ROOT = Path(__file__).resolve().parents[2]
 DASHBOARDS = ("rollout", "gateway", "shadow-and-judge")
 
 # A candidate that is good in shadow, is given a fifth of the users, and then fails: so there are
-# fallbacks, a rollback with its time to zero, and metrics of every phase on the way.
+# fallbacks, a rollback with its time to zero, and metrics of every phase on the way. It goes on
+# from shadow once Prometheus has seen it there, so that every change is between two scrapes.
 CANDIDATE = "support-v7"
 SPEC: dict[str, Any] = {
     "kind": "Rollout",
@@ -42,6 +43,7 @@ SPEC: dict[str, Any] = {
     "mirror": {"percentage": 60, "max_concurrency": 48, "timeout": "10s", "noise_probe": "5%"},
     "steps": [
         {"mirror": {"min_pairs": 120, "max_duration": "10m"}},
+        {"pause": {"approval": True}},
         {"set_weight": 20},
         {"analysis": {"min_samples": 100, "min_duration": "10m", "max_duration": "1h"}},
         {"set_weight": 100},
@@ -270,21 +272,24 @@ async def _play(scene: Scene, ask: httpx.AsyncClient) -> str:
     deadline = loop.time() + _ROLLOUT_S
     rollout = f"{scene.control_url}/api/v1/rollouts/{CANDIDATE}"
     failing = f"http://127.0.0.1:{scene.simulator_port}/sim/models/{CANDIDATE}"
-    # Two scrapes that saw the weight, and users served at it.
-    served = (
-        f'sum(increase(coalmine_requests_total{{route="{ROUTE}",variant="candidate"}}[20s])) > 0 '
-        f'and max(changes(coalmine_rollout_weight_ratio{{rollout="{CANDIDATE}"}}[20s])) > 0'
-    )
-    failed = False
+    weight = f'coalmine_rollout_weight_ratio{{rollout="{CANDIDATE}"}}[10m]'
+    requests = f'coalmine_requests_total{{route="{ROUTE}",variant="candidate"}}[10m]'
+    shadowed = f"min_over_time({weight}) == 0"
+    served = f"sum(increase({requests})) > 0 and max(changes({weight})) > 0"
+    approved = failed = False
     async with httpx.AsyncClient(timeout=10, trust_env=False) as client:
         (await client.post(rollout.rpartition("/")[0], json=SPEC)).raise_for_status()
         while True:
             status = (await client.get(rollout)).raise_for_status().json()
             if Phase(status["phase"]) in FINISHED:
                 return str(status["phase"])
-            assert status["phase"] != Phase.PAUSED, status["why"]
             assert loop.time() < deadline, f"the rollout is still {status['phase']}: {status}"
-            if not failed and await _data(ask, "query", {"query": served}):
+            waits = "approve" in status["possible"]
+            assert waits or status["phase"] != Phase.PAUSED, status["why"]
+            if waits and not approved and await _data(ask, "query", {"query": shadowed}):
+                (await client.post(f"{rollout}/approve", json={})).raise_for_status()
+                approved = True
+            if approved and not failed and await _data(ask, "query", {"query": served}):
                 (await client.post(failing, json=FAILING)).raise_for_status()
                 failed = True
             await asyncio.sleep(0.25)
