@@ -48,8 +48,12 @@ bench-decisions-targets: install  ## the decision's statistics against their tar
 	$(BIN)/python tests/benchmarks/decisions_targets.py
 
 .PHONY: bench-gateway
-bench-gateway: install  ## the data plane beside its peers (needs cc; BENCH=--quick: under a minute)
+bench-gateway: install  ## the data plane beside its peers (needs cc; BENCH=--quick, --install-peers)
 	$(BIN)/python tests/benchmarks/bench_gateway.py $(BENCH)
+
+.PHONY: bench-isolation
+bench-isolation: install  ## baseline traffic while the shadow is in trouble (needs cc; BENCH=--quick)
+	$(BIN)/python tests/benchmarks/bench_isolation.py $(BENCH)
 
 .PHONY: lock
 lock:  ## resolve the dependencies anew (needs uv)

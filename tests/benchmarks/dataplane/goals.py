@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-__all__ = ["GOALS", "METRICS", "Goal", "Round", "cpu_seconds", "parent_of", "report", "summary"]
+__all__ = ["GOALS", "METRICS", "Goal", "Round", "report", "summary"]
 
 Round = Mapping[str, Mapping[str, float]]
 """One round: the metrics by subject."""
@@ -18,38 +18,36 @@ METRICS = {
     "cpu_busy": "ratio",
     "added_p50_us": "µs",
     "added_p99_us": "µs",
+    "latencies": "count",
     "cpu_us_per_chunk": "µs",
     "first_chunk_p50_us": "µs",
     "first_chunk_p99_us": "µs",
     "rss_mib": "MiB",
+    "stalled_kib_per_stream": "KiB",
     "captured_share": "ratio",
 }
 """What is measured of each subject, and its unit."""
 
+FLOOR_US = 20.0
+"""Added latency below this is noise of the clock and the scheduler, and may even be negative: in a
+ratio both sides count as at least this much."""
 
-def cpu_seconds(stat: str, ticks_per_second: int) -> float:
-    """Return the CPU seconds (user and system) of a ``/proc/PID/stat`` line.
+ENOUGH = 2000
+"""Latencies a round below which a p99 is called rough."""
 
-    The program's name stands in brackets and may itself hold spaces and brackets.
-    """
-    fields = stat[stat.rindex(")") + 2 :].split()
-    return (int(fields[11]) + int(fields[12])) / ticks_per_second
-
-
-def parent_of(stat: str) -> int:
-    """Return the parent's process id of a ``/proc/PID/stat`` line."""
-    return int(stat[stat.rindex(")") + 2 :].split()[1])
+BUSY = 0.9
+"""Share of its core that a subject uses at full speed; below, something else was the limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """A limit on a value of one round: ``value`` returns ``None`` where a subject was missing."""
+    """A limit on a value of one round; ``needs`` are the subjects and metrics that it takes."""
 
     name: str
     unit: str
     sign: str
     limit: float
-    needs: tuple[str, ...]
+    needs: tuple[tuple[str, str], ...]
     value: Callable[[Round], float]
 
     @property
@@ -59,41 +57,51 @@ class Goal:
 
     def over(self, rounds: Sequence[Round]) -> list[float]:
         """Return the value of each round in which all that it needs was measured."""
-        return [self.value(one) for one in rounds if all(name in one for name in self.needs)]
+        return [
+            self.value(one)
+            for one in rounds
+            if all(metric in one.get(subject, {}) for subject, metric in self.needs)
+        ]
+
+    def absent(self, rounds: Sequence[Round]) -> list[str]:
+        """Return the subjects of which no round has what the goal needs."""
+        return [
+            subject
+            for subject, metric in self.needs
+            if not any(metric in one.get(subject, {}) for one in rounds)
+        ]
 
     def met(self, value: float) -> bool:
         """Say whether ``value`` keeps the limit."""
         return value <= self.limit if self.sign == "<=" else value >= self.limit
 
 
-def _ratio(metric: str, peer: str, limit: float) -> Goal:
+def _ours(metric: str, limit: float) -> Goal:
+    name, unit = f"{metric}: ours", METRICS[metric]
+    return Goal(name, unit, "<=", limit, (("ours", metric),), lambda one: one["ours"][metric])
+
+
+def _ratio(metric: str, over: str, under: str, sign: str, limit: float) -> Goal:
+    least = FLOOR_US if metric.startswith("added_") else 1e-9
     return Goal(
-        f"{metric}: ours / {peer}",
+        f"{metric}: {over} / {under}",
         "ratio",
-        "<=",
+        sign,
         limit,
-        ("ours", peer),
-        lambda one: one["ours"][metric] / max(one[peer][metric], 1e-9),
+        ((over, metric), (under, metric)),
+        lambda one: max(one[over][metric], least) / max(one[under][metric], least),
     )
 
 
 GOALS = (
-    _ratio("cpu_us_per_request", "vllm-router", 1.0),
-    _ratio("cpu_us_per_request", "envoy", 1.0),
-    _ratio("cpu_us_per_request", "nginx", 1.5),
-    _ratio("cpu_us_per_chunk", "nginx", 1.1),
-    Goal(
-        "added_p50_us: ours", "µs", "<=", 500.0, ("ours",), lambda one: one["ours"]["added_p50_us"]
-    ),
-    _ratio("added_p99_us", "vllm-router", 1.5),
-    Goal(
-        "cpu_us_per_request: litellm / ours",
-        "ratio",
-        ">=",
-        200.0,
-        ("ours", "litellm"),
-        lambda one: one["litellm"]["cpu_us_per_request"] / one["ours"]["cpu_us_per_request"],
-    ),
+    _ratio("cpu_us_per_request", "ours", "vllm-router", "<=", 1.0),
+    _ratio("cpu_us_per_request", "ours", "envoy", "<=", 1.0),
+    _ratio("cpu_us_per_request", "ours", "nginx", "<=", 1.5),
+    _ratio("cpu_us_per_chunk", "ours", "nginx", "<=", 1.1),
+    _ours("added_p50_us", 500.0),
+    _ratio("added_p99_us", "ours", "vllm-router", "<=", 1.5),
+    _ours("stalled_kib_per_stream", 200.0),
+    _ratio("cpu_us_per_request", "litellm", "ours", ">=", 200.0),
 )
 """The data plane's goals; ``ours`` is the gateway with every feature switched on."""
 
@@ -105,34 +113,73 @@ def summary(values: Sequence[float]) -> dict[str, Any]:
     return {"value": round(middle, 4), "rounds": len(values), "spread": round(spread, 3)}
 
 
-def report(rounds: Sequence[Round], environment: Mapping[str, Any]) -> dict[str, Any]:
+def report(
+    rounds: Sequence[Round],
+    environment: Mapping[str, Any],
+    *,
+    unmeasured: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """Return the benchmark's JSON document: the goals first, then what was measured.
 
     A goal is judged by the median of its rounds. One whose peer was not measured has no value and
-    ``met`` is ``None``, as it is for measurements, which have no goal.
+    ``met`` is ``None``, as it is for measurements, which have no goal; its note says why, with the
+    peer's reason from ``unmeasured``.
     """
-    results: list[dict[str, Any]] = []
-    for goal in GOALS:
-        row: dict[str, Any] = {
-            "name": goal.name,
-            "value": None,
-            "unit": goal.unit,
-            "goal": goal.text,
-            "met": None,
-        }
-        values = goal.over(rounds)
-        if values:
-            row |= summary(values)
-            row["met"] = goal.met(median(values))
-        else:
-            missing = [name for name in goal.needs if not any(name in one for one in rounds)]
-            row["note"] = f"not measured: {', '.join(missing)} missing"
-        results.append(row)
+    results = [_goal(goal, rounds, unmeasured or {}) for goal in GOALS]
     for subject in dict.fromkeys(name for one in rounds for name in one):
         for metric, unit in METRICS.items():
             values = [one[subject][metric] for one in rounds if metric in one.get(subject, {})]
             if values:
-                name = f"{subject}: {metric}"
-                row = {"name": name, "value": None, "unit": unit, "goal": None, "met": None}
-                results.append(row | summary(values))
+                row = {"name": f"{subject}: {metric}", "value": None, "unit": unit}
+                row |= {"goal": None, "met": None, **summary(values)}
+                if metric == "added_p99_us":
+                    _call_rough(row, rounds, [subject])
+                results.append(row)
+    results += _harness(rounds)
     return {"environment": dict(environment), "results": results}
+
+
+def _goal(goal: Goal, rounds: Sequence[Round], unmeasured: Mapping[str, str]) -> dict[str, Any]:
+    row: dict[str, Any] = {"name": goal.name, "value": None, "unit": goal.unit}
+    row |= {"goal": goal.text, "met": None}
+    values = goal.over(rounds)
+    if values:
+        row |= summary(values)
+        row["met"] = goal.met(median(values))
+        if goal.name.startswith("added_p99_us"):
+            _call_rough(row, rounds, [subject for subject, _ in goal.needs])
+    else:
+        reasons: dict[str, list[str]] = {}
+        for name in goal.absent(rounds):
+            reasons.setdefault(unmeasured.get(name, "failed"), []).append(name)
+        row["note"] = "; ".join(f"{why}: {', '.join(names)}" for why, names in reasons.items())
+    return row
+
+
+def _call_rough(row: dict[str, Any], rounds: Sequence[Round], names: Sequence[str]) -> None:
+    least = min(
+        one[name]["latencies"]
+        for one in rounds
+        for name in names
+        if "latencies" in one.get(name, {})
+    )
+    if least < ENOUGH:
+        row["note"] = f"rough: {least:,.0f} latencies a round"
+
+
+def _harness(rounds: Sequence[Round]) -> list[dict[str, Any]]:
+    """Tell whether upstream and generator were faster than all that was measured through them."""
+    metric = "requests_per_second"
+    ratios, waited = [], set()
+    for one in rounds:
+        others = {name: seen for name, seen in one.items() if name != "direct" and metric in seen}
+        if "direct" in one and others:
+            ratios.append(one["direct"][metric] / max(seen[metric] for seen in others.values()))
+        waited |= {name for name, seen in others.items() if seen.get("cpu_busy", 1.0) < BUSY}
+    if not ratios:
+        return []
+    row = {"name": f"{metric}: direct / fastest", "value": None, "unit": "ratio"}
+    row |= {"goal": None, "met": None, **summary(ratios)}
+    if waited:
+        row["note"] = f"the load, not the subject, was the limit of: {', '.join(sorted(waited))}"
+    return [row]

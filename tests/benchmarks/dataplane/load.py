@@ -1,18 +1,19 @@
-"""The C programs: compiled at run, and one window of load with its CPU account."""
+"""The C programs: compiled at run, and one window of load with its CPU and memory account."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from dataplane.process import cpu_of, on_core, stop
+from dataplane.plans import Phase
+from dataplane.process import cpu_of, on_core, resident_mib, stop, tree_of
 
-__all__ = ["Phase", "Window", "build", "load", "request_bytes", "upstream"]
+__all__ = ["Window", "build", "load", "request_bytes", "upstream"]
 
 _HERE = Path(__file__).parent
 
@@ -20,10 +21,11 @@ _HERE = Path(__file__).parent
 def build(folder: Path) -> None:
     """Compile the upstream and the load generator into ``folder``."""
     folder.mkdir(parents=True, exist_ok=True)
+    newest = max(source.stat().st_mtime for source in _HERE.glob("*.[ch]"))
     for name in ("upstream", "loadgen"):
-        source, target = _HERE / f"{name}.c", folder / name
-        if not target.exists() or target.stat().st_mtime < source.stat().st_mtime:
-            subprocess.run(["cc", "-O2", "-o", target, source], check=True, timeout=60)
+        target = folder / name
+        if not target.exists() or target.stat().st_mtime < newest:
+            subprocess.run(["cc", "-O2", "-o", target, _HERE / f"{name}.c"], check=True, timeout=60)
 
 
 @contextlib.contextmanager
@@ -46,18 +48,19 @@ def upstream(
             process.stdout.close()
 
 
-def request_bytes(*, stream: bool, headers: Mapping[str, str]) -> bytes:
-    """Return the request that the generator sends: about 1 KB, with a user that changes."""
+def request_bytes(*, mode: str, headers: Mapping[str, str]) -> bytes:
+    """Return the request that the generator sends in ``mode``: about 1 KB, a user that changes."""
     text = "My parcel has not arrived and the tracking page shows nothing new. " * 12
     document: dict[str, Any] = {
         "model": "bench",
         "messages": [
             {"role": "system", "content": "You answer customers of a shop."},
-            {"role": "user", "content": text},
+            # the upstream then sends as fast as it is read
+            {"role": "user", "content": f"{text}[[flood]]" if mode == "stalled" else text},
         ],
         "temperature": 0.2,
     }
-    if stream:
+    if mode in {"stream", "stalled"}:
         document["stream"] = True
     body = json.dumps(document, separators=(",", ":")).encode()
     lines = [
@@ -72,23 +75,15 @@ def request_bytes(*, stream: bool, headers: Mapping[str, str]) -> bytes:
 
 
 @dataclass(frozen=True, slots=True)
-class Phase:
-    """One kind of load: its mode, connections, times in seconds and rate per second."""
-
-    mode: str
-    connections: int
-    warmup_s: float
-    seconds: float
-    rate: float = 0.0
-    stagger_s: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
 class Window:
-    """What the generator saw in one window, and the CPU seconds that the subject used in it."""
+    """What the generator saw in one window, and what its subject used.
+
+    ``cpu_s`` are the CPU seconds of the window, ``resident_mib`` the memory at its end.
+    """
 
     seen: Mapping[str, Any]
     cpu_s: float
+    resident_mib: float
 
     def quantile(self, samples: str, name: str) -> float:
         """Return a quantile in microseconds. Raises ``RuntimeError`` where nothing was seen."""
@@ -106,30 +101,45 @@ def load(
     Raises ``RuntimeError`` where more than one request in a thousand failed.
     """
     command = [
-        *(folder / "loadgen", phase.mode, str(port), request, str(phase.connections)),
+        *(str(folder / "loadgen"), phase.mode, str(port), str(request), str(phase.connections)),
         *(str(phase.warmup_s), str(phase.seconds), str(phase.rate), str(phase.stagger_s)),
     ]
+    processes = [] if subject is None else tree_of(subject)
     with on_core(core):
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, start_new_session=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
         )
     try:
-        assert process.stdout is not None
-        marks: list[float] = []
-        for line in process.stdout:
-            if line.startswith("{"):
-                seen = json.loads(line)
-                break
-            marks.append(0.0 if subject is None else cpu_of(subject))
-        else:
-            raise RuntimeError(f"the load generator failed with status {process.wait(5)}")
-        process.wait(5)
+        window = _account(process, processes)
     finally:
         if process.poll() is None:
             process.kill()
             process.wait(5)
-        process.stdout.close()
-    whole = seen["requests"] + (seen["events"] if phase.mode == "stream" else 0)
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
+    seen = window.seen
+    whole = seen["requests"] + seen["events"]
     if seen["errors"] > whole / 1000 or not whole:
         raise RuntimeError(f"{phase.mode}: {seen['errors']} errors, {whole} answers")
-    return Window(seen, marks[1] - marks[0])
+    return window
+
+
+def _account(generator: subprocess.Popen[str], processes: Sequence[int]) -> Window:
+    assert generator.stdin is not None
+    assert generator.stdout is not None
+    cpu: list[float] = []
+    resident = 0.0
+    for line in generator.stdout:
+        if line.startswith("{"):
+            generator.wait(5)
+            return Window(json.loads(line), cpu[1] - cpu[0], resident)
+        cpu.append(cpu_of(processes))
+        if line.startswith("measured"):
+            resident = resident_mib(processes)
+            generator.stdin.close()  # stalled streams stand until now
+    raise RuntimeError(f"the load generator failed with status {generator.wait(5)}")

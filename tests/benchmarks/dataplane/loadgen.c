@@ -5,44 +5,39 @@
  * MODE closed: each connection sends its next request when the answer is there. MODE paced: RATE
  * requests a second, and latency counts from the instant at which a request was due. MODE stream:
  * each connection reads one event stream after another; the first begin spread over STAGGER_S.
+ * MODE stalled: each connection begins one event stream, reads its first event and then nothing
+ * more, with the receive buffer and the segments of a small device. The window begins once all
+ * stand so, or after WARMUP_S; "requests" counts them, and they stand until standard input ends.
  *
  * REQUEST_FILE is sent byte for byte, but for "@@@@@@@@", which becomes a number that changes with
  * each request. Prints "measuring" and "measured" around the window, then one line of JSON with
- * times in microseconds. Ends at the latest two seconds after the window.
+ * times in microseconds. Ends at the latest two seconds after the window (stalled: twelve).
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { HEAD = 8192, MAX_CONNECTIONS = 4096, USERS = 50000 };
-enum state { HEADERS, LENGTH_BODY, CHUNK_SIZE, CHUNK_DATA, CHUNK_END, TRAILER };
+#include "answer.h"
 
-typedef struct {
-    int fd, busy, used, status, line_size, newline, chunked;
-    enum state state;
-    long left;
-    int64_t intended, last; /* due instant of the request; instant of the last event */
-    int events;
-    char head[HEAD];
-} connection;
+enum { MAX_CONNECTIONS = 4096, USERS = 50000 };
 
 typedef struct { uint32_t *values; size_t used, room; } samples;
 
 static connection all[MAX_CONNECTIONS];
 static int idle[MAX_CONNECTIONS], idle_count;
 static char request[65536];
-static int request_size, port, poll_fd, measuring;
+static int request_size, port, poll_fd, measuring, stalled, standing;
 static char *placeholder;
 static uint64_t sent_count, errors, completed, events_seen;
 static samples latency, first_event, gaps;
@@ -90,6 +85,11 @@ static int open_connection(connection *c) {
                              .sin_addr = {htonl(INADDR_LOOPBACK)}};
     c->fd = socket(AF_INET, SOCK_STREAM, 0);
     if (c->fd < 0) return -1;
+    if (stalled) { /* loopback's segments of 64 KiB would let the kernel buffer megabytes */
+        int buffer = 4096, segment = 1448;
+        setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &buffer, sizeof buffer);
+        setsockopt(c->fd, IPPROTO_TCP, TCP_MAXSEG, &segment, sizeof segment);
+    }
     if (connect(c->fd, (struct sockaddr *)&to, sizeof to)) {
         close(c->fd);
         c->fd = -1;
@@ -136,85 +136,15 @@ static void count_events(connection *c, const char *data, long size, int64_t now
     if (size) c->newline = data[size - 1] == '\n';
 }
 
-static int read_head(connection *c) { /* bytes of the head; 0 when more is needed; -1 when wrong */
-    char *end = memmem(c->head, c->used, "\r\n\r\n", 4);
-    if (!end) return c->used == HEAD ? -1 : 0;
-    if (c->used < 12 || strncmp(c->head, "HTTP/1.", 7)) return -1;
-    c->status = atoi(c->head + 9);
-    long length = -1;
-    for (char *line = memmem(c->head, end - c->head, "\r\n", 2); line && line < end;
-         line = memmem(line + 2, end + 2 - (line + 2), "\r\n", 2)) {
-        if (!strncasecmp(line + 2, "content-length:", 15)) length = atol(line + 17);
-        if (!strncasecmp(line + 2, "transfer-encoding:", 18)) c->chunked = 1;
+static void stall(connection *c) { /* read to the first event, and no byte more than is needed */
+    char data[64];
+    while (c->fd >= 0 && !c->events) {
+        ssize_t got = recv(c->fd, data, sizeof data, MSG_DONTWAIT);
+        if (got < 0 && (errno == EAGAIN || errno == EINTR)) return;
+        int state = got > 0 ? feed(c, data, got, now_ns(), 1) : -1;
+        if (state || (c->state != HEADERS && c->status != 200)) fail(c);
     }
-    if (!c->chunked && length < 0) return -1;
-    c->left = c->chunked ? 0 : length;
-    c->state = c->chunked ? CHUNK_SIZE : LENGTH_BODY;
-    return (int)(end + 4 - c->head);
-}
-
-/* Read what has come. 1: the answer is whole, 0: not yet, -1: it is broken. */
-static int feed(connection *c, const char *data, long size, int64_t now, int stream) {
-    if (c->state == HEADERS) {
-        long had = c->used, room = HEAD - had, copied = size < room ? size : room;
-        memcpy(c->head + had, data, copied);
-        c->used += (int)copied;
-        int head = read_head(c);
-        if (head <= 0) return head;
-        data += head - had;
-        size -= head - had;
-    }
-    while (size > 0 || (c->state == LENGTH_BODY && c->left == 0)) {
-        long part = size < c->left ? size : c->left;
-        switch (c->state) {
-        case LENGTH_BODY:
-        case CHUNK_DATA:
-            if (stream) count_events(c, data, part, now);
-            data += part;
-            size -= part;
-            c->left -= part;
-            if (c->left) return 0;
-            if (c->state == LENGTH_BODY) return size ? -1 : 1;
-            c->state = CHUNK_END;
-            c->left = 2;
-            break;
-        case CHUNK_END:
-            data += part;
-            size -= part;
-            c->left -= part;
-            if (!c->left) c->state = CHUNK_SIZE;
-            break;
-        case CHUNK_SIZE:
-        case TRAILER: {
-            char byte = *data++;
-            size--;
-            if (byte != '\n') {
-                int digit = byte >= '0' && byte <= '9' ? byte - '0'
-                          : (byte | 32) >= 'a' && (byte | 32) <= 'f' ? (byte | 32) - 'a' + 10 : -1;
-                if (byte == '\r') break;
-                c->line_size++;
-                if (c->state == CHUNK_SIZE) {
-                    if (digit < 0 || c->line_size > 8) return -1;
-                    c->left = c->left * 16 + digit;
-                }
-                break;
-            }
-            int empty = !c->line_size;
-            c->line_size = 0;
-            if (c->state == TRAILER) {
-                if (empty) return size ? -1 : 1;
-            } else if (empty) {
-                return -1;
-            } else {
-                c->state = c->left ? CHUNK_DATA : TRAILER;
-            }
-            break;
-        }
-        default:
-            return -1;
-        }
-    }
-    return 0;
+    if (c->fd >= 0 && !epoll_ctl(poll_fd, EPOLL_CTL_DEL, c->fd, NULL)) standing++;
 }
 
 static int received(connection *c, int stream) { /* 1: the connection is free again */
@@ -251,6 +181,7 @@ static int load_request(const char *path) {
 int main(int count, char **values) {
     if (count != 9 || load_request(values[3])) return 2;
     int stream = !strcmp(values[1], "stream"), paced = !strcmp(values[1], "paced");
+    stalled = !strcmp(values[1], "stalled");
     port = atoi(values[2]);
     int wanted = atoi(values[4]);
     double rate = atof(values[7]);
@@ -269,11 +200,14 @@ int main(int count, char **values) {
     uint64_t due = 0; /* requests due so far (paced), or first requests sent (other modes) */
     for (int i = wanted - 1; i >= 0; i--) idle[idle_count++] = i;
     for (int64_t now = began; now < until + 2000000000LL; now = now_ns()) {
-        if (!measuring && !ended && now >= from) {
+        if (!measuring && !ended && (now >= from || standing == wanted)) {
             printf("measuring\n");
             fflush(stdout);
             measuring = 1;
+            until += now - from;
             from = now;
+            completed = standing;
+            if (stalled) errors = wanted - standing;
         }
         if (measuring && now >= until) {
             ended = now;
@@ -312,12 +246,16 @@ int main(int count, char **values) {
             if (!c) {
                 uint64_t fired;
                 if (read(timer, &fired, sizeof fired) > 0) armed = 0;
+            } else if (stalled) {
+                stall(c);
             } else if (c->fd >= 0 && received(c, stream)) {
                 idle[idle_count++] = (int)(c - all);
             }
         }
     }
     if (!ended) ended = now_ns();
+    struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+    if (stalled) poll(&input, 1, 10000);
     printf("{\"seconds\": %.6f, \"sent\": %lu, \"requests\": %lu, \"errors\": %lu, \"events\": %lu",
            (ended - from) / 1e9, sent_count, completed, errors, events_seen);
     print_samples("latency", &latency);

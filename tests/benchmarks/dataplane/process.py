@@ -9,12 +9,23 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from dataplane.goals import cpu_seconds, parent_of
+from dataplane.proc import cpu_seconds, parent_of
 
-__all__ = ["cpu_of", "free_port", "on_core", "resident_mib", "running", "spawn", "wait_for"]
+__all__ = [
+    "cpu_of",
+    "free_port",
+    "let_others_first",
+    "on_core",
+    "resident_mib",
+    "running",
+    "spawn",
+    "stop",
+    "tree_of",
+    "wait_for",
+]
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -51,20 +62,20 @@ def tree_of(root: int) -> list[int]:
     return found
 
 
-def cpu_of(root: int) -> float:
-    """Return the CPU seconds used so far by ``root`` and its living descendants."""
+def cpu_of(pids: Iterable[int]) -> float:
+    """Return the CPU seconds used so far by these processes, as far as they live."""
     total = 0.0
-    for pid in tree_of(root):
+    for pid in pids:
         with contextlib.suppress(OSError):
             stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
             total += cpu_seconds(stat, _TICKS)
     return total
 
 
-def resident_mib(root: int) -> float:
-    """Return the resident memory of ``root`` and its descendants in MiB."""
+def resident_mib(pids: Iterable[int]) -> float:
+    """Return the resident memory of these processes in MiB."""
     pages = 0
-    for pid in tree_of(root):
+    for pid in pids:
         with contextlib.suppress(OSError):
             pages += int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
@@ -98,14 +109,25 @@ def stop(process: subprocess.Popen[bytes], patience: float = 3.0) -> None:
 
 @contextlib.contextmanager
 def running(
-    command: Sequence[str], *, core: int, log: Path, environ: Mapping[str, str] | None = None
+    command: Sequence[str],
+    *,
+    core: int,
+    log: Path,
+    environ: Mapping[str, str] | None = None,
+    patience: float = 3.0,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program for as long as the block lasts."""
+    """Run a program for as long as the block lasts; it then has ``patience`` seconds to end."""
     process = spawn(command, core=core, log=log, environ=environ)
     try:
         yield process
     finally:
-        stop(process)
+        stop(process, patience)
+
+
+def let_others_first(root: int) -> None:
+    """Run all threads of a process only where its core would be idle."""
+    for task in Path(f"/proc/{root}/task").iterdir():
+        os.sched_setscheduler(int(task.name), os.SCHED_IDLE, os.sched_param(0))
 
 
 def wait_for(
@@ -138,4 +160,4 @@ def wait_for(
             connection.close()
         time.sleep(0.05)
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-8:])
-    raise RuntimeError(f"{process.args} did not become ready ({seen}):\n{tail}")
+    raise RuntimeError(f"{process.args!r} did not become ready ({seen}):\n{tail}")
