@@ -6,10 +6,13 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
+
+from gateway.metering import Counters, Histograms, Level
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -62,6 +65,14 @@ def take_apart(expression: str) -> Query:
     return query
 
 
+def labels_of(collector: Any) -> frozenset[str]:
+    """Return the names of a collector's labels."""
+    if isinstance(collector, MetricWrapperBase):
+        return frozenset(collector._labelnames)
+    assert isinstance(collector, Counters | Histograms | Level), f"{collector} hides its labels"
+    return frozenset(collector.labels)
+
+
 @pytest.fixture(scope="session")
 def declared() -> dict[str, frozenset[str]]:
     """Every series that a process exports, by name, with its labels."""
@@ -74,12 +85,13 @@ def declared() -> dict[str, frozenset[str]]:
         registry = CollectorRegistry()
         build(registry)
         for collector in registry._collector_to_names:
-            assert isinstance(collector, MetricWrapperBase), f"{collector} hides its labels"
-            for suffix in SUFFIXES[str(collector._type)]:
-                name = collector._name + suffix
+            labels = labels_of(collector)
+            [family] = collector.describe()
+            for suffix in SUFFIXES[family.type]:
+                name = family.name + suffix
                 assert name not in series, f"{name} is declared twice"
                 extra = {"le"} if suffix == "_bucket" else set()
-                series[name] = frozenset(collector._labelnames) | extra | SCRAPE_LABELS
+                series[name] = labels | extra | SCRAPE_LABELS
     return series
 
 

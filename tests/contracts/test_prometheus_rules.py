@@ -180,11 +180,8 @@ def test_scraped_ports_are_the_default_ports() -> None:
         job["job_name"]: job["static_configs"][0]["targets"] for job in document["scrape_configs"]
     }
     gateway, worker, control = settings.gateway, settings.worker, settings.control
-    first = gateway.metrics_port
     assert targets == {
-        "coalmine-gateway": [
-            f"{gateway.metrics_host}:{first + process}" for process in range(gateway.workers)
-        ],
+        "coalmine-gateway": [f"{gateway.metrics_host}:{gateway.metrics_port}"],
         "coalmine-worker": [f"{worker.metrics_host}:{worker.metrics_port}"],
         "coalmine-control": [f"{control.host}:{control.port}"],
     }
