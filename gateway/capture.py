@@ -1,99 +1,28 @@
 """The buffer between the hot path and the store: bounded, and never waited for.
 
 The event loop's thread puts captures and counts in, the writer's thread takes them out as one
-:class:`Batch` (see :mod:`gateway.writer`). What does not fit is shed and counted as shed; counts
-themselves are sums and take no more room when there is more traffic.
+:class:`~gateway.batch.Batch` (see :mod:`gateway.writer`). What does not fit is shed and counted as
+shed; counts themselves are sums and take no more room when there is more traffic.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import Counter
-from dataclasses import dataclass, field
+from collections import Counter, deque
+from collections.abc import Iterable
+from itertools import accumulate
 from typing import Any
 
-__all__ = ["Batch", "Capture", "CaptureBuffer", "Tally", "WindowKey"]
+from gateway.batch import Account, Batch, BreakerChange, Capture, FunnelKey, Scope
 
+__all__ = ["CaptureBuffer"]
 
-@dataclass(slots=True)
-class Capture:
-    """A request with its answer, on its way to the store. Bodies are the raw bytes.
-
-    ``id`` is unique over all processes, ``request_id`` is what the client was told.
-    ``pairs`` names who wants it: ``(rollout_id, stream)``. ``size`` is what it takes of the buffer
-    in bytes. It never holds an authorization header, nor any other header.
-    """
-
-    id: str
-    route: str
-    request_id: str
-    created_at: float
-    endpoint: str
-    variant: str
-    reason: str
-    deployment: str
-    stream: bool
-    request_body: bytes
-    response_body: bytes
-    content_encoding: bytes
-    status: int
-    ttft_s: float | None
-    total_s: float
-    input_tokens: int | None
-    output_tokens: int | None
-    segment: str | None
-    risk: str | None
-    key_hash: str | None
-    split_revision: int
-    epoch: int
-    weight_bp: int
-    size: int
-    pairs: list[tuple[int, str]]
-
-
-@dataclass(frozen=True, slots=True)
-class WindowKey:
-    """What the requests of one window have in common."""
-
-    rollout_id: int
-    split_revision: int
-    weight_bp: int
-    epoch: int
-
-
-@dataclass(slots=True)
-class Tally:
-    """Counts of one arm in one window. ``latency`` counts answers over the objective."""
-
-    requests: int = 0
-    error_rate: int = 0
-    timeout_rate: int = 0
-    latency: int = 0
-
-
-@dataclass(slots=True)
-class Batch:
-    """Everything that happened between two writes."""
-
-    number: int = 0
-    from_at: float = 0.0
-    to_at: float = 0.0
-    captures: list[Capture] = field(default_factory=list)
-    funnel: Counter[tuple[int, str, str]] = field(default_factory=Counter)
-    windows: dict[WindowKey, dict[str, Tally]] = field(default_factory=dict)
-    breaker: list[tuple[int, int, float, dict[str, Any]]] = field(default_factory=list)
-    """``(rollout_id, epoch, at, payload)`` of changes of breakers."""
-    revisions: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """The replica's ``revisions`` as a whole, for it is small."""
-
-    @property
-    def empty(self) -> bool:
-        """Whether there is nothing in it but a sign of life."""
-        return not (self.captures or self.funnel or self.windows or self.breaker)
+_CHANGES = 1000
+"""Changes of breakers kept while the store is down."""
 
 
 class CaptureBuffer:
-    """Collects what is to be written. All methods may be called from any thread.
+    """Collects what is to be written. The event loop's thread adds, the writer's thread takes.
 
     ``max_bytes`` bounds the bodies held, from the moment that a tee grows until the batch is
     written; ``max_count`` bounds the captures.
@@ -105,12 +34,17 @@ class CaptureBuffer:
         self._lock = threading.Lock()
         self._bytes = 0
         self._count = 0
-        self._batch = Batch(from_at=now)
+        self._from_at = now
+        self._captures: list[Capture] = []
+        self._accounts: dict[Scope, Account] = {}
+        self._ended: Counter[FunnelKey] = Counter()
+        self._breaker: deque[BreakerChange] = deque(maxlen=_CHANGES)
         self._revisions: dict[str, dict[str, Any]] = {}
+        self._settings: dict[str, Any] | None = None
         self.wake = threading.Event()
         """Set when a batch should be written soon."""
         self.hurry = threading.Event()
-        """Set when a batch should be written now: a revision was applied."""
+        """Set when a batch should be written now: a revision or settings were applied."""
 
     @property
     def bytes(self) -> int:
@@ -132,45 +66,58 @@ class CaptureBuffer:
             self._count -= count
 
     def add(self, capture: Capture) -> bool:
-        """Put a capture in whose ``size`` is reserved; ``False`` (room given back) when full."""
+        """Put a capture in whose ``size`` is reserved; ``False`` (room given back) when full.
+
+        Its requests count as pending from the batch that takes it.
+        """
         with self._lock:
             if self._count >= self._max_count:
                 self._bytes -= capture.size
                 return False
             self._count += 1
-            self._batch.captures.append(capture)
-            for rollout_id, stream in capture.pairs:
-                self._batch.funnel[rollout_id, stream, "eligible"] += 1
-                self._batch.funnel[rollout_id, stream, "pending"] += 1
+            self._captures.append(capture)
             return True
 
-    def dismiss(self, rollout_id: int, stream: str, outcome: str) -> None:
-        """Count an eligible request that is not captured, and why."""
+    def dismiss(self, pairs: Iterable[tuple[int, str]], outcome: str) -> None:
+        """Count an eligible request that is not captured for these pairs, and why."""
         with self._lock:
-            self._batch.funnel[rollout_id, stream, "eligible"] += 1
-            self._batch.funnel[rollout_id, stream, outcome] += 1
+            for rollout_id, stream in pairs:
+                self._ended[rollout_id, stream, outcome] += 1
 
-    def count(
-        self, key: WindowKey, variant: str, *, error: bool, timeout: bool, slow: bool
+    def settle(
+        self,
+        scope: Scope,
+        arm: str | None,
+        missed: int,
+        error: bool = False,
+        timeout: bool = False,
+        slow: bool = False,
     ) -> None:
-        """Count a randomised request into its window. A failed candidate is reported soon."""
+        """Count a request under one lock, with no more work than this, for every request is.
+
+        ``arm`` is the arm that chance gave it, ``None`` where it counts in no window; ``missed``
+        says in which samples it is not (:data:`MIRRORS` and :data:`LIVE`, added up). A failed
+        candidate is reported soon.
+        """
         with self._lock:
-            arms = self._batch.windows.get(key)
-            if arms is None:
-                arms = {"baseline": Tally(), "candidate": Tally()}
-                self._batch.windows[key] = arms
-            tally = arms[variant]
-            tally.requests += 1
-            tally.error_rate += error
-            tally.timeout_rate += timeout
-            tally.latency += slow
-        if error and variant == "candidate":
+            account = self._accounts.get(scope)
+            if account is None:
+                account = self._accounts[scope] = Account()
+            if arm is not None:
+                tally = account.baseline if arm == "baseline" else account.candidate
+                tally.requests += 1
+                if error or timeout or slow:
+                    tally.error_rate += error
+                    tally.timeout_rate += timeout
+                    tally.latency += slow
+            account.missed[missed] += 1
+        if error and arm == "candidate":
             self.wake.set()
 
     def breaker(self, rollout_id: int, epoch: int, at: float, payload: dict[str, Any]) -> None:
         """Report that a breaker opened or closed."""
         with self._lock:
-            self._batch.breaker.append((rollout_id, epoch, at, payload))
+            self._breaker.append((rollout_id, epoch, at, payload))
         self.wake.set()
 
     def applied(self, revisions: dict[str, int], now: float) -> None:
@@ -188,17 +135,54 @@ class CaptureBuffer:
         self.hurry.set()
         self.wake.set()
 
+    def configured(self, settings: dict[str, Any]) -> None:
+        """Note what is to be said of the settings in force, and have it written at once."""
+        with self._lock:
+            self._settings = settings
+        self.hurry.set()
+        self.wake.set()
+
+    def limit(self, *, max_bytes: int, max_count: int) -> None:
+        """Hold so much at most; what is held beyond it is written as it would have been."""
+        with self._lock:
+            self._max_bytes, self._max_count = max_bytes, max_count
+
     def candidate_called(self, route: str, now: float) -> None:
         """Note that a request goes to the candidate of ``route``."""
-        with self._lock:
-            known = self._revisions.get(route)
-            if known is not None:
-                known["last_candidate_at"] = now
+        known = self._revisions.get(route)
+        if known is not None:
+            known["last_candidate_at"] = now  # one store into a dictionary needs no lock
 
-    def take(self, now: float) -> Batch:
-        """Take everything out. What it holds still counts against the bounds until freed."""
+    def take(self, now: float, *, max_bytes: int | None = None, max_count: int = 500) -> Batch:
+        """Take out all counts, and the oldest captures up to these bounds, but at least one.
+
+        What the batch holds still counts against the buffer's bounds until freed. Only one thread
+        may take.
+        """
+        first = self._captures[:max_count]  # only added to meanwhile
+        if max_bytes is not None:
+            sums = accumulate(capture.size for capture in first)
+            first = first[: max(1, sum(total <= max_bytes for total in sums))]
         with self._lock:
-            batch, self._batch = self._batch, Batch(from_at=now)
-            batch.to_at = now
+            accounts, self._accounts = self._accounts, {}
+            ended, self._ended = self._ended, Counter()
+            breaker = list(self._breaker)
+            self._breaker.clear()
+            del self._captures[: len(first)]
+            batch = Batch(from_at=self._from_at, to_at=now, captures=first, breaker=breaker)
             batch.revisions = {route: dict(known) for route, known in self._revisions.items()}
-            return batch
+            batch.settings = self._settings
+            self._from_at = now
+        for scope, account in accounts.items():
+            batch.include(scope, account)
+        for (rollout_id, stream, outcome), count in ended.items():
+            batch.end(rollout_id, stream, outcome, count)
+        for capture in first:
+            for rollout_id, stream in capture.pairs:
+                batch.end(rollout_id, stream, "pending")
+        return batch
+
+    @property
+    def waiting(self) -> int:
+        """How many captures are not taken yet."""
+        return len(self._captures)

@@ -1,33 +1,24 @@
-"""What a rollout learns from one request: its counts, and its capture where it is sampled."""
+"""What a rollout learns from one request: its counts, and its capture where it is sampled.
+
+Most requests are in no sample: for those there is one object, its draws, and one call of the
+buffer. Whatever only a sampled request needs is in a :class:`_Sample` of its own.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 
-from gateway.capture import Capture, CaptureBuffer, WindowKey
+from gateway.batch import LIVE, MIRRORS, Capture
+from gateway.capture import CaptureBuffer
 from gateway.inbound import Inbound
 from gateway.routes import RouteState
-from gateway.split import Assignment, Mirror, sampled
+from gateway.split import Assignment
 from gateway.wire import Answer
 
-__all__ = ["Ending", "Observation", "hash_key"]
+__all__ = ["Observation", "hash_key"]
 
-_READABLE = (b"", b"identity", b"gzip", b"deflate")
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a request ended. ``total`` and ``first`` are seconds to the last and the first byte."""
-
-    status: int
-    complete: bool
-    timeout: bool
-    total: float
-    first: float | None
-    answer: Answer
-    deployment: str
-    encoding: bytes
+_READABLE = frozenset({b"", b"identity", b"gzip", b"deflate"})
+_Pairs = list[tuple[int, str]]
 
 
 class Observation:
@@ -35,21 +26,21 @@ class Observation:
 
     Sampling draws on the request's own key and on salts of their own, never on the arm: a mirror's
     sample is independent of the split. ``limit`` bounds request and answer of a capture in bytes.
+    ``tees`` tells whether the answer's bytes are wanted: where it is false, :meth:`tee` need not
+    be called.
     """
 
     __slots__ = (
         "_assigned",
         "_buffer",
-        "_chunks",
+        "_counts",
         "_inbound",
         "_limit",
-        "_outcome",
-        "_reserved",
+        "_missed",
         "_route",
-        "_size",
-        "_wanted",
-        "_window",
+        "_sample",
         "served",
+        "tees",
     )
 
     def __init__(
@@ -60,65 +51,83 @@ class Observation:
         buffer: CaptureBuffer,
         limit: int,
     ) -> None:
-        split = route.split
         self._route = route
         self._inbound = inbound
         self._assigned = assigned
         self._buffer = buffer
         self._limit = limit
-        self._wanted: list[tuple[int, str]] = []
-        self._chunks: list[bytes] = []
-        self._size = self._reserved = 0
-        self._outcome: str | None = None
+        self._missed = 0
+        self._sample: _Sample | None = None
         self.served = assigned
+        self.tees = False
         # While the breaker is open the arms are not what chance made them: neither counts.
-        self._window = None
-        if (
-            assigned.randomised
-            and split.weight_bp
-            and split.rollout_id is not None
-            and not route.breaker.open
-        ):
-            self._window = WindowKey(split.rollout_id, split.revision, split.weight_bp, split.epoch)
+        self._counts = (
+            assigned.randomised and route.scope.window is not None and not route.breaker.open
+        )
 
     def candidate_failed(self, *, timeout: bool) -> None:
-        """Charge a failure before the first byte to the candidate, though the baseline serves."""
-        self._count("candidate", error=True, timeout=timeout, slow=timeout)
+        """Charge a failure before the first byte to the candidate, though the baseline serves.
+
+        It is counted at once, for the baseline's answer may take a while.
+        """
+        if self._counts:
+            self._counts = False
+            self._buffer.settle(self._route.scope, "candidate", 0, True, timeout, timeout)
 
     def begin(self, served: Assignment) -> None:
         """Note who serves, and draw the samples."""
         self.served = served
-        if not self._inbound.eligible:
+        inbound = self._inbound
+        if not inbound.eligible:
             return
-        if served.variant == "baseline":
-            for mirror in self._route.split.mirrors:
-                self._draw_mirror(mirror)
-        self._draw_live()
-        if self._wanted:
-            self._outcome = self._refusal()
-        if self._wanted:
-            self._take(self._inbound.body, keep=False)
+        route, missed = self._route, 0
+        if served.variant == "baseline" and route.mirror_samplers:
+            missed = MIRRORS
+            for _mirror, sampler, _noise in route.mirror_samplers:
+                if sampler.takes(inbound.key):
+                    self._draw()
+                    return
+        live = route.live_sampler
+        if live is not None and self._assigned.randomised:
+            missed |= LIVE
+            if live.takes(inbound.key):
+                self._draw()
+                return
+        self._missed = missed
+        if missed & MIRRORS:
+            route.metrics.capture("not_sampled")
 
-    def _draw_mirror(self, mirror: Mirror) -> None:
-        key, rollout_id = self._inbound.key, mirror.rollout_id
-        if not sampled(mirror.salt, key, mirror.percentage_bp):
-            self._buffer.dismiss(rollout_id, "mirror", "not_sampled")
-            self._route.metrics.capture("not_sampled")
-            return
-        self._wanted.append((rollout_id, "mirror"))
-        if sampled(f"{mirror.salt}:noise", key, mirror.noise_bp):
-            self._wanted.append((rollout_id, "noise"))
-        elif mirror.noise_bp:
-            self._buffer.dismiss(rollout_id, "noise", "not_sampled")
-
-    def _draw_live(self) -> None:
-        split = self._route.split
-        if not self._assigned.randomised or not split.weight_bp or split.rollout_id is None:
-            return
-        if sampled(f"{split.salt}:live", self._inbound.key, split.live_sample_bp):
-            self._wanted.append((split.rollout_id, "live"))
-        elif split.live_sample_bp:
-            self._buffer.dismiss(split.rollout_id, "live", "not_sampled")
+    def _draw(self) -> None:
+        """Draw every sample, for one of them has the request, and keep the request for those."""
+        route, inbound = self._route, self._inbound
+        key = inbound.key
+        wanted: _Pairs = []
+        missed: _Pairs = []
+        mirrors = route.mirror_samplers if self.served.variant == "baseline" else ()
+        for mirror, sampler, noise in mirrors:
+            taken = sampler.takes(key)
+            (wanted if taken else missed).append((mirror.rollout_id, "mirror"))
+            if taken and noise is not None:
+                also = noise.takes(key)
+                (wanted if also else missed).append((mirror.rollout_id, "noise"))
+        if mirrors and not wanted:
+            route.metrics.capture("not_sampled")
+        live, rollout_id = route.live_sampler, route.scope.live
+        if live is not None and rollout_id is not None and self._assigned.randomised:
+            (wanted if live.takes(key) else missed).append((rollout_id, "live"))
+        self._buffer.dismiss(missed, "not_sampled")
+        outcome = self._refusal()
+        if (
+            outcome is None
+            and self._assigned.variant == "candidate"
+            and self.served.variant == "baseline"
+        ):  # the answer is not the assigned arm's
+            self._buffer.dismiss([pair for pair in wanted if pair[1] == "live"], "unsupported")
+            wanted = [pair for pair in wanted if pair[1] != "live"]
+        if wanted:
+            self._sample = _Sample(self._buffer, self._limit, wanted, outcome)
+            self._sample.take(inbound.body)
+            self.tees = self._sample.outcome is None
 
     def _refusal(self) -> str | None:
         inbound = self._inbound
@@ -129,72 +138,65 @@ class Observation:
             return "withheld"
         if not inbound.inference or not inbound.peeked.single_choice:
             return "unsupported"
-        if self._assigned.variant == "candidate" and self.served.variant == "baseline":
-            live = [pair for pair in self._wanted if pair[1] == "live"]
-            for rollout_id, stream in live:  # the answer is not the assigned arm's
-                self._buffer.dismiss(rollout_id, stream, "unsupported")
-                self._wanted.remove((rollout_id, stream))
         return None
-
-    @property
-    def tees(self) -> bool:
-        """Whether the answer's bytes are wanted."""
-        return bool(self._wanted) and self._outcome is None
 
     def tee(self, data: bytes) -> None:
         """Keep a piece of the answer, as the upstream sent it."""
-        if self._wanted and self._outcome is None:
-            self._take(data, keep=True)
+        if self.tees and self._sample is not None:
+            self.tees = self._sample.keep(data)
 
-    def _take(self, data: bytes, *, keep: bool) -> None:
-        if self._outcome is not None:
-            return
-        self._size += len(data)
-        if len(data) > self._limit or (keep and self._size > self._limit + len(self._inbound.body)):
-            self._drop("over_size")
-        elif not self._buffer.reserve(len(data)):
-            self._drop("shed")
-        else:
-            self._reserved += len(data)
-            if keep:
-                self._chunks.append(data)
-
-    def _drop(self, outcome: str) -> None:
-        self._outcome = outcome
-        self._chunks = []
-        self._buffer.free(self._reserved)
-        self._reserved = 0
-
-    def finish(self, ending: Ending) -> None:
+    def finish(
+        self,
+        status: int,
+        complete: bool,
+        timeout: bool,
+        total: float,
+        first: float | None,
+        answer: Answer,
+        deployment: str,
+        encoding: bytes,
+    ) -> None:
         """Count the request, and hand its capture over or count why there is none.
 
-        A request that was cut on our side (its client left) is neither an error nor a capture.
+        ``total`` and ``first`` are seconds to the last and the first byte. A request that was cut
+        on our side (its client left) is neither an error nor a capture.
         """
-        status, complete = ending.status, ending.complete
-        failed = status >= 500 or status == 429 or (not complete and not self._inbound.cut)
-        if self.served.variant == self._assigned.variant:
-            slo = self._route.split.slo_s
-            slow = ending.timeout or (slo is not None and ending.total > slo)
-            self._count(self.served.variant, error=failed, timeout=ending.timeout, slow=slow)
-        if not self._wanted:
+        scope, arm = self._route.scope, None
+        error = slow = False
+        if self._counts and self.served.variant == self._assigned.variant:
+            arm = self.served.variant
+            error = status >= 500 or status == 429 or not (complete or self._inbound.cut)
+            slow = timeout or total > scope.slo_s
+        if arm is not None or self._missed:
+            self._buffer.settle(scope, arm, self._missed, error, timeout, slow)
+        sample = self._sample
+        if sample is None:
             return
-        if self._outcome is None and (
-            not complete or not 200 <= status < 300 or ending.encoding not in _READABLE
+        if sample.outcome is None and (
+            not complete or not 200 <= status < 300 or encoding not in _READABLE
         ):
-            self._drop("unsupported")
-        if self._outcome is None and not self._buffer.add(self._capture(ending)):
-            self._outcome = "shed"
-        outcome = self._outcome or "pending"
-        for rollout_id, stream in self._wanted:
-            if outcome != "pending":
-                self._buffer.dismiss(rollout_id, stream, outcome)
-            if stream == "mirror":
-                self._route.metrics.capture(outcome)
+            sample.drop("unsupported")
+        if sample.outcome is None and not self._buffer.add(
+            self._capture(sample, status, total, first, answer, deployment, encoding)
+        ):
+            sample.outcome = "shed"
+        if sample.outcome is not None:
+            self._buffer.dismiss(sample.pairs, sample.outcome)
+        if any(stream == "mirror" for _, stream in sample.pairs):
+            self._route.metrics.capture(sample.outcome or "pending")
 
-    def _capture(self, ending: Ending) -> Capture:
+    def _capture(
+        self,
+        sample: _Sample,
+        status: int,
+        total: float,
+        first: float | None,
+        answer: Answer,
+        deployment: str,
+        encoding: bytes,
+    ) -> Capture:
         inbound, split = self._inbound, self._route.split
         key = inbound.targeting_key
-        size, self._reserved = self._reserved, 0
         return Capture(
             id=inbound.key,
             route=self._route.name,
@@ -203,30 +205,73 @@ class Observation:
             endpoint=inbound.endpoint,
             variant=self.served.variant,
             reason=self.served.reason,
-            deployment=ending.deployment,
+            deployment=deployment,
             stream=inbound.peeked.streams,
             request_body=inbound.body,
-            response_body=b"".join(self._chunks),
-            content_encoding=ending.encoding,
-            status=ending.status,
-            ttft_s=ending.first,
-            total_s=ending.total,
-            input_tokens=ending.answer.input_tokens,
-            output_tokens=ending.answer.output_tokens,
+            response_body=b"".join(sample.chunks),
+            content_encoding=encoding,
+            status=status,
+            ttft_s=first,
+            total_s=total,
+            input_tokens=answer.input_tokens,
+            output_tokens=answer.output_tokens,
             segment=inbound.segment,
             risk=inbound.risk,
             key_hash=None if key is None else hash_key(key),
             split_revision=split.revision,
             epoch=split.epoch,
             weight_bp=split.weight_bp,
-            size=size,
-            pairs=self._wanted,
+            size=sample.reserved,
+            pairs=sample.pairs,
         )
 
-    def _count(self, variant: str, *, error: bool, timeout: bool, slow: bool) -> None:
-        window, self._window = self._window, None
-        if window is not None:
-            self._buffer.count(window, variant, error=error, timeout=timeout, slow=slow)
+
+class _Sample:
+    """A request that some stream wants: its answer so far, and why it is not captured if so."""
+
+    __slots__ = ("_answered", "_buffer", "_limit", "chunks", "outcome", "pairs", "reserved")
+
+    def __init__(
+        self, buffer: CaptureBuffer, limit: int, pairs: _Pairs, outcome: str | None
+    ) -> None:
+        self._buffer = buffer
+        self._limit = limit
+        self._answered = 0
+        self.pairs = pairs
+        self.outcome = outcome
+        self.chunks: list[bytes] = []
+        self.reserved = 0
+
+    def take(self, body: bytes) -> None:
+        """Take room for the request's body."""
+        if self.outcome is None:
+            self._reserve(len(body), len(body))
+
+    def keep(self, data: bytes) -> bool:
+        """Keep a piece of the answer; ``False`` where no more is wanted."""
+        size = len(data)
+        self._answered += size
+        if not self._reserve(size, self._answered):
+            return False
+        self.chunks.append(data)
+        return True
+
+    def _reserve(self, size: int, total: int) -> bool:
+        if total > self._limit:
+            self.drop("over_size")
+        elif not self._buffer.reserve(size):
+            self.drop("shed")
+        else:
+            self.reserved += size
+            return True
+        return False
+
+    def drop(self, outcome: str) -> None:
+        """Give the room back; ``outcome`` says why."""
+        self.outcome = outcome
+        self.chunks = []
+        self._buffer.free(self.reserved)
+        self.reserved = 0
 
 
 def hash_key(key: str) -> str:

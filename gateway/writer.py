@@ -7,17 +7,19 @@ import os
 import socket
 import threading
 import time
-import zlib
 from typing import Any
 
 from prometheus_client import Gauge
-from sqlmodel import Session, col, insert, select, update
+from sqlalchemy import bindparam, select, update
+from sqlmodel import Session
 
-from gateway.capture import Batch, Capture, CaptureBuffer
+from gateway.batch import Batch
+from gateway.capture import CaptureBuffer
 from gateway.errors import StoreError, StoreUnavailable
+from gateway.rows import statements
 from gateway.store.engine import Store
 from gateway.store.evidence import Evidence, append_evidence, move_funnel
-from gateway.store.tables import LIVE_FIRST, CaptureRow, PairRow, ReplicaRow
+from gateway.store.tables import ReplicaRow
 
 __all__ = ["BatchWriter", "write_batch"]
 
@@ -26,6 +28,22 @@ _SOON = 0.05
 _HEARTBEAT = 1.0
 _BACKOFF_MAX = 5.0
 _ATTEMPTS = 3
+_BATCH_CAPTURES = 500
+_BATCH_BYTES = 4 * 1024**2
+"""So much is written in one transaction; then others get their turn at the store."""
+_REPLICAS = ReplicaRow.__table__  # type: ignore[attr-defined]
+_MOVE_ON = (
+    update(_REPLICAS)
+    .where(_REPLICAS.c.id == bindparam("replica"), _REPLICAS.c.last_batch < bindparam("number"))
+    .values(
+        heartbeat_at=bindparam("to_at"),
+        stopped_at=bindparam("ended_at"),
+        last_batch=bindparam("number"),
+        revisions=bindparam("served"),
+        settings=bindparam("configured"),
+    )
+)
+_KNOWN = select(_REPLICAS.c.id).where(_REPLICAS.c.id == bindparam("replica"))
 _REFUSED = "a batch could not be written, it is kept and tried again: %s"
 
 
@@ -36,7 +54,8 @@ class BatchWriter:
     written within 50 ms, an applied split at once. While the store is down the batch is kept and
     tried again; what comes in meanwhile stays in the buffer, which sheds when it is full. A batch
     that the store refuses for another reason loses its captures after three attempts, not its
-    counts: they then count as shed.
+    counts: they then count as shed. No batch is large, and a backlog is worked off with pauses, so
+    that neither the store nor the event loop's thread waits for long.
     """
 
     def __init__(
@@ -51,14 +70,15 @@ class BatchWriter:
         self._store = store
         self._buffer = buffer
         self._replica = replica
-        self._interval = interval
+        self.interval = interval
+        """Seconds between writes; may be changed at any time."""
         self._store_up = store_up
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="coalmine-writer", daemon=True)
         self._started_at = time.time()
         self._number = 0
         self._failing = False
-        self._heartbeat_at = 0.0
+        self._heartbeat_at = -_HEARTBEAT
 
     def start(self) -> None:
         """Start the thread."""
@@ -73,23 +93,33 @@ class BatchWriter:
         return not self._thread.is_alive()
 
     def _run(self) -> None:
-        written_at = 0.0
+        pause, written_at = self.interval, 0.0
         while not self._stop.is_set():
-            if self._buffer.wake.wait(self._interval):
+            if self._buffer.wake.wait(pause):
                 self._buffer.wake.clear()
                 if not self._buffer.hurry.is_set():
-                    self._stop.wait(max(0.0, written_at + _SOON - time.time()))
+                    self._stop.wait(max(0.0, written_at + _SOON - time.monotonic()))
+            began = time.monotonic()
             hurry = self._buffer.hurry.is_set()
             self._buffer.hurry.clear()
-            batch = self._buffer.take(time.time())
-            if hurry or not batch.empty or batch.to_at - self._heartbeat_at >= _HEARTBEAT:
+            batch = self._take()
+            if hurry or not batch.empty or began - self._heartbeat_at >= _HEARTBEAT:
                 self._deliver(batch)
-            written_at = time.time()
-        self._deliver(self._buffer.take(time.time()), final=True)
+            written_at = time.monotonic()
+            # A backlog is worked off in half of the time, the other half is the event loop's.
+            rest = written_at - began if self._buffer.waiting else self.interval
+            pause = min(rest, self.interval)
+        while not self._deliver(self._take(), stopping=True):
+            pass
 
-    def _deliver(self, batch: Batch, *, final: bool = False) -> None:
+    def _take(self) -> Batch:
+        return self._buffer.take(time.time(), max_bytes=_BATCH_BYTES, max_count=_BATCH_CAPTURES)
+
+    def _deliver(self, batch: Batch, *, stopping: bool = False) -> bool:
+        """Write a batch; ``True`` where it was the last one, or the last that is worth trying."""
         self._number += 1
         batch.number = self._number
+        final = stopping and not self._buffer.waiting
         refused = tries = 0
         wait = _SOON
         try:
@@ -97,20 +127,21 @@ class BatchWriter:
                 if not isinstance(error, StoreUnavailable):
                     refused += 1
                     if refused > _ATTEMPTS:
-                        return  # not even the counts are taken
+                        return final  # not even the counts are taken
                     if refused == _ATTEMPTS:
                         self._strip(batch, error)
                 if self._stop.is_set():
                     tries += 1
                     if tries == _ATTEMPTS:
                         _log.error("stopping with a batch that the store did not take: %s", error)
-                        return
+                        return True
                     time.sleep(_SOON)
                 else:
                     self._stop.wait(wait)
                     wait = min(wait * 2, _BACKOFF_MAX)
+            return final
         finally:
-            self._buffer.free(sum(c.size for c in batch.captures), len(batch.captures))
+            self._buffer.free(batch.size, len(batch.captures))
 
     def _attempt(self, batch: Batch, *, final: bool) -> StoreError | None:
         try:
@@ -123,26 +154,28 @@ class BatchWriter:
                     started_at=self._started_at,
                     stopped=final,
                 )
-        except StoreError as error:
+        except Exception as caught:  # noqa: BLE001 - without this thread there is no evidence
+            error = caught if isinstance(caught, StoreError) else _unexpected(caught)
             self._store_up.set(0)
             _log.log(logging.DEBUG if self._failing else logging.WARNING, _REFUSED, error)
             self._failing = True
             return error
         self._store_up.set(1)
         self._failing = False
-        self._heartbeat_at = batch.to_at
+        self._heartbeat_at = time.monotonic()
         return None
 
     def _strip(self, batch: Batch, error: StoreError) -> None:
         if not batch.captures:
             return
         _log.error("dropping %d captures that the store refuses: %s", len(batch.captures), error)
-        for capture in batch.captures:
-            for rollout_id, stream in capture.pairs:
-                batch.funnel[rollout_id, stream, "pending"] -= 1
-                batch.funnel[rollout_id, stream, "shed"] += 1
-        self._buffer.free(sum(c.size for c in batch.captures), len(batch.captures))
-        batch.captures = []
+        self._buffer.free(batch.size, len(batch.captures))
+        batch.shed()
+
+
+def _unexpected(error: Exception) -> StoreError:
+    # Its kind only: the message may quote a capture.
+    return StoreError(f"the batch can't be written ({type(error).__name__})")
 
 
 def write_batch(
@@ -162,23 +195,8 @@ def write_batch(
     if not _claim(session, batch, replica=replica, started_at=started_at, stopped=stopped):
         return False
     connection = session.connection()
-    if batch.captures:
-        connection.execute(insert(CaptureRow), [_capture_values(c) for c in batch.captures])
-        pairs = [
-            {
-                "rollout_id": rollout_id,
-                "capture_id": capture.id,
-                "stream": stream,
-                "state": "pending",
-                "attempts": 0,
-                "lease_until": LIVE_FIRST if stream == "live" else 0.0,
-                "created_at": capture.created_at,
-                "segment": capture.segment,
-            }
-            for capture in batch.captures
-            for rollout_id, stream in capture.pairs
-        ]
-        connection.execute(insert(PairRow), pairs)
+    for statement, rows in statements(batch.captures, is_sqlite=store.is_sqlite):
+        connection.exec_driver_sql(statement, rows)
     move_funnel(store, session, [(*key, change) for key, change in batch.funnel.items()])
     evidence = _evidence(batch, replica)
     for rollout_id in sorted(evidence):
@@ -189,38 +207,35 @@ def write_batch(
 def _claim(
     session: Session, batch: Batch, *, replica: str, started_at: float, stopped: bool
 ) -> bool:
-    found = session.exec(
-        select(ReplicaRow.last_batch).where(ReplicaRow.id == replica).with_for_update()
-    ).first()
-    if found is None:
-        session.add(
-            ReplicaRow(
-                id=replica,
-                role="gateway",
-                host=socket.gethostname(),
-                pid=os.getpid(),
-                started_at=started_at,
-                heartbeat_at=batch.to_at,
-                stopped_at=batch.to_at if stopped else None,
-                last_batch=batch.number,
-                revisions=batch.revisions,
-            )
-        )
-        session.flush()
+    connection = session.connection()
+    stopped_at = batch.to_at if stopped else None
+    values = {
+        "replica": replica,
+        "number": batch.number,
+        "to_at": batch.to_at,
+        "ended_at": stopped_at,
+        "served": batch.revisions,
+        "configured": batch.settings,
+    }
+    if connection.execute(_MOVE_ON, values).rowcount:
         return True
-    if found >= batch.number:
+    if connection.execute(_KNOWN, {"replica": replica}).first() is not None:
         return False
-    session.exec(
-        update(ReplicaRow)
-        .where(col(ReplicaRow.id) == replica)
-        .values(
+    session.add(
+        ReplicaRow(
+            id=replica,
+            role="gateway",
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            started_at=started_at,
             heartbeat_at=batch.to_at,
-            stopped_at=batch.to_at if stopped else None,
+            stopped_at=stopped_at,
             last_batch=batch.number,
             revisions=batch.revisions,
+            settings=batch.settings,
         )
-        .execution_options(synchronize_session=False)
     )
+    session.flush()
     return True
 
 
@@ -249,48 +264,3 @@ def _evidence(batch: Batch, replica: str) -> dict[int, list[Evidence]]:
         item = Evidence("breaker", at, {"replica": replica, **state}, epoch=epoch)
         found.setdefault(rollout_id, []).append(item)
     return found
-
-
-def _capture_values(capture: Capture) -> dict[str, Any]:
-    limit = 8 * max(len(capture.response_body), 64 * 1024)
-    body = decoded(capture.response_body, capture.content_encoding, limit)
-    return {
-        "id": capture.id,
-        "route": capture.route,
-        "request_id": capture.request_id,
-        "created_at": capture.created_at,
-        "endpoint": capture.endpoint,
-        "variant": capture.variant,
-        "reason": capture.reason,
-        "deployment": capture.deployment,
-        "stream": capture.stream,
-        "request_body": _text(capture.request_body),
-        "response_body": _text(body),
-        "status": capture.status,
-        "ttft_s": capture.ttft_s,
-        "total_s": capture.total_s,
-        "input_tokens": capture.input_tokens,
-        "output_tokens": capture.output_tokens,
-        "segment": capture.segment,
-        "risk": capture.risk,
-        "key_hash": capture.key_hash,
-        "split_revision": capture.split_revision,
-        "epoch": capture.epoch,
-        "weight_bp": capture.weight_bp,
-        "truncated": False,
-    }
-
-
-def decoded(body: bytes, encoding: bytes, limit: int) -> bytes:
-    """Undo gzip or deflate, up to ``limit`` bytes; anything else stays as it is."""
-    if encoding not in (b"gzip", b"deflate"):
-        return body
-    try:
-        return zlib.decompressobj(wbits=47).decompress(body, limit)
-    except zlib.error:
-        return body
-
-
-def _text(body: bytes) -> str:
-    # PostgreSQL's text holds no NUL; neither does any JSON
-    return body.decode("utf-8", "replace").replace("\0", "\ufffd")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 from sqlalchemy.dialects import postgresql, sqlite
@@ -48,20 +49,12 @@ def append_evidence(
     the end of the transaction. A reader that has seen number n will never meet a smaller one
     later. Call it last in a transaction, so that the lock is held briefly.
     """
-    dialect = sqlite if store.is_sqlite else postgresql
-    table = EvidenceHeadRow.__table__  # type: ignore[attr-defined]
-    statement = (
-        dialect.insert(table)
-        .values(rollout_id=rollout_id, seq=len(items))
-        .on_conflict_do_update(
-            index_elements=["rollout_id"], set_={"seq": table.c.seq + len(items)}
-        )
-        .returning(table.c.seq)
-    )
-    last = int(session.connection().execute(statement).scalar_one())
+    head = {"rollout_id": rollout_id, "seq": len(items)}
+    connection = session.connection()
+    last = int(connection.execute(_advance(store.is_sqlite), head).scalar_one())
     if items:
         first = last - len(items) + 1
-        session.connection().execute(
+        connection.execute(
             insert(EvidenceRow),
             [
                 {
@@ -78,6 +71,15 @@ def append_evidence(
         )
         store.notify(session, EVIDENCE_CHANNEL, str(rollout_id))
     return last
+
+
+@cache  # building a statement costs more than running it, and gateways run it often
+def _advance(is_sqlite: bool) -> Any:
+    table = EvidenceHeadRow.__table__  # type: ignore[attr-defined]
+    statement = (sqlite if is_sqlite else postgresql).insert(table)
+    return statement.on_conflict_do_update(
+        index_elements=["rollout_id"], set_={"seq": table.c.seq + statement.excluded["seq"]}
+    ).returning(table.c.seq)
 
 
 def load_evidence(
@@ -107,19 +109,23 @@ def move_funnel(
     for rollout_id, stream, outcome, change in changes:
         key = (rollout_id, stream, outcome)
         totals[key] = totals.get(key, 0) + change
-    dialect = sqlite if store.is_sqlite else postgresql
+    rows = [
+        {"rollout_id": rollout_id, "stream": stream, "outcome": outcome, "count": change}
+        for (rollout_id, stream, outcome), change in sorted(totals.items())
+        if change
+    ]
+    if rows:
+        session.connection().execute(_add_to_funnel(store.is_sqlite), rows)
+
+
+@cache
+def _add_to_funnel(is_sqlite: bool) -> Any:
     table = FunnelRow.__table__  # type: ignore[attr-defined]
-    for (rollout_id, stream, outcome), change in sorted(totals.items()):
-        if change == 0:
-            continue
-        session.connection().execute(
-            dialect.insert(table)
-            .values(rollout_id=rollout_id, stream=stream, outcome=outcome, count=change)
-            .on_conflict_do_update(
-                index_elements=["rollout_id", "stream", "outcome"],
-                set_={"count": table.c.count + change},
-            )
-        )
+    statement = (sqlite if is_sqlite else postgresql).insert(table)
+    return statement.on_conflict_do_update(
+        index_elements=["rollout_id", "stream", "outcome"],
+        set_={"count": table.c.count + statement.excluded["count"]},
+    )
 
 
 def load_funnel(session: Session, rollout_id: int) -> dict[str, dict[str, int]]:

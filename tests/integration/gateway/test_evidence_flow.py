@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 from sqlmodel import select
 
-from gateway.capture import Batch
+from gateway.batch import Batch
 from gateway.split import Eligibility, Mirror
 from gateway.store import Store
 from gateway.store.evidence import load_funnel
@@ -101,8 +106,8 @@ def test_a_streams_capture_is_what_the_upstream_sent(world: Any) -> None:
 
     async def stream(received: Any) -> None:
         await received.begin_stream()
-        for event in (DELTA, USAGE, DONE):
-            await received.chunk(event)
+        for piece in (DELTA, USAGE, DONE):
+            await received.chunk(piece)
         await received.chunk(b"")
 
     async def scenario() -> None:
@@ -312,7 +317,7 @@ def test_without_a_store_the_last_split_is_served(world: Any, tmp_path: Any) -> 
             await w.until(lambda: w.metric("coalmine_split_weight_ratio") == 1)
             response = await w.chat()
             assert response.headers["x-coalmine-variant"] == "candidate"
-            assert w.gateway.registry.get_sample_value("coalmine_store_up") == 0
+            assert store_up(w) == 0
 
     asyncio.run(scenario())
 
@@ -340,6 +345,109 @@ def test_a_full_buffer_sheds_and_counts(world: Any, tmp_path: Any) -> None:
             assert found["eligible"] == 40 == found["shed"] + found["pending"]
             assert 5 <= found["pending"] < 40
             assert len(await w.rows(select(PairRow))) == found["pending"]
+
+    asyncio.run(scenario())
+
+
+def store_up(w: Any) -> float | None:
+    """Read whether the gateway could write."""
+    return w.gateway.registry.get_sample_value("coalmine_store_up")  # type: ignore[no-any-return]
+
+
+def reconciled(found: dict[str, int], total: int) -> None:
+    """Check that each of ``total`` eligible requests ended in exactly one outcome."""
+    assert found["eligible"] == total == sum(found.values()) - total
+
+
+def test_a_full_disk_costs_captures_only(world: Any) -> None:
+    """With no room in the store, requests are served and shed; with room again, all is counted."""
+    pages = [1]  # SQLite rounds up to what is there: not one page more
+
+    async def scenario() -> None:
+        async with world(capture_buffer_count=8) as w:
+            await w.split(**SHADOW, mirrors=(mirror(noise=5000),))
+            engine = w.gateway.gateway.store.engine
+
+            @event.listens_for(engine, "begin")
+            def limit(connection: Any) -> None:
+                connection.exec_driver_sql(f"PRAGMA max_page_count = {pages[0]}")
+
+            while store_up(w) == 1:
+                assert (await w.chat(filler="x" * 5000)).status_code == 200
+                assert len(w.baseline.requests) < 1000, "the disk never filled up"
+            served = len(w.baseline.requests)
+            for _ in range(30):
+                assert (await w.chat(filler="x" * 5000)).status_code == 200
+                assert w.gateway.gateway.buffer.waiting <= 8
+            pages[0] = 2**30
+            total = served + 30
+            found = await funnel(w, 1, "mirror", total)
+            reconciled(found, total)
+            assert found["shed"] >= 22
+            assert len(await w.rows(select(CaptureRow))) == found["pending"] >= 8
+            noise = await funnel(w, 1, "noise", 1)
+            reconciled(noise, noise["eligible"])
+            assert store_up(w) == 1
+            assert w.gateway.gateway.buffer.bytes == 0
+
+    asyncio.run(scenario())
+
+
+_LOCK = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN IMMEDIATE")
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def locked(path: str) -> Iterator[None]:
+    """Hold SQLite's write lock in another process."""
+    command = [sys.executable, "-c", _LOCK, path]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == b"locked\n"
+            yield
+        finally:
+            process.stdin.close()
+            process.wait(20)
+
+
+def test_a_store_locked_for_long_loses_no_count(world: Any) -> None:
+    """A lock held past the store's patience delays what is counted, and counts nothing twice."""
+
+    async def scenario() -> None:
+        async with world() as w:
+            await w.split(**SHADOW, weight_bp=5000, live_sample_bp=5000, mirrors=(mirror(),))
+            engine = w.gateway.gateway.store.engine
+
+            @event.listens_for(engine, "checkout")
+            def impatient(connection: Any, *_: Any) -> None:
+                connection.execute("PRAGMA busy_timeout = 20")
+
+            arms: Counter[str] = Counter()
+            with locked(str(w.store.path)):
+                for _ in range(20):
+                    answer = await w.chat()
+                    assert answer.status_code == 200
+                    arms[answer.headers["x-coalmine-variant"]] += 1
+                await w.until(lambda: store_up(w) == 0)
+                for _ in range(20):
+                    arms[(await w.chat()).headers["x-coalmine-variant"]] += 1
+            live = await funnel(w, 1, "live", 40)
+            reconciled(live, 40)
+            assert live["not_sampled"] > 0
+            mirrored = await funnel(w, 1, "mirror", arms["baseline"])
+            assert mirrored == {"eligible": arms["baseline"], "pending": arms["baseline"]}
+            totals: Counter[str] = Counter()
+            for row in await w.rows(select(EvidenceRow).where(EvidenceRow.kind == "window")):
+                for variant, tally in row.payload["arms"].items():
+                    totals[variant] += tally["requests"]
+            assert totals == arms
 
     asyncio.run(scenario())
 

@@ -1,0 +1,150 @@
+"""Captures as rows of the store, several to a statement. Pure: nothing here talks to a database.
+
+SQLite's driver gives up Python's global lock at each execution, and the event loop's thread and the
+writer's would hand it back and forth for every row: there, one execution takes many rows. That of
+PostgreSQL sends many executions at once, and is slow with many parameters in one.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import chain
+from typing import Any
+
+from gateway.batch import Capture
+from gateway.store.tables import LIVE_FIRST, CaptureRow, PairRow
+
+__all__ = ["decoded", "statements"]
+
+Row = tuple[Any, ...]
+Statement = tuple[str, list[Row]]
+"""SQL, and the parameters of each of its executions."""
+
+_ROWS = 25
+"""Rows at a time; an old SQLite takes no more than 999 parameters in one execution."""
+_COLUMNS: dict[str, tuple[str, ...]] = {
+    str(CaptureRow.__tablename__): (
+        "id",
+        "route",
+        "request_id",
+        "created_at",
+        "endpoint",
+        "variant",
+        "reason",
+        "deployment",
+        "stream",
+        "request_body",
+        "response_body",
+        "status",
+        "ttft_s",
+        "total_s",
+        "input_tokens",
+        "output_tokens",
+        "segment",
+        "risk",
+        "key_hash",
+        "split_revision",
+        "epoch",
+        "weight_bp",
+        "truncated",
+    ),
+    str(PairRow.__tablename__): (
+        "rollout_id",
+        "capture_id",
+        "stream",
+        "state",
+        "attempts",
+        "lease_until",
+        "created_at",
+        "segment",
+    ),
+}
+
+
+def statements(captures: Sequence[Capture], *, is_sqlite: bool) -> Iterator[Statement]:
+    """Yield the statements that insert captures and their pairs.
+
+    Bodies are decoded only as their statement is asked for, so that few are held twice.
+    """
+    for start in range(0, len(captures), _ROWS):
+        yield _insert(
+            "capture", [_capture(each) for each in captures[start : start + _ROWS]], is_sqlite
+        )
+    pairs = [_pair(capture, *pair) for capture in captures for pair in capture.pairs]
+    for start in range(0, len(pairs), _ROWS):
+        yield _insert("pair", pairs[start : start + _ROWS], is_sqlite)
+
+
+def _insert(table: str, rows: list[Row], is_sqlite: bool) -> Statement:
+    if is_sqlite:
+        return _sql(table, len(rows), "?"), [tuple(chain.from_iterable(rows))]
+    return _sql(table, 1, "%s"), rows
+
+
+@cache
+def _sql(table: str, rows: int, placeholder: str) -> str:
+    columns = _COLUMNS[table]
+    row = f"({', '.join([placeholder] * len(columns))})"
+    # names and placeholders only: every value is a parameter
+    return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([row] * rows)}"  # noqa: S608
+
+
+def _pair(capture: Capture, rollout_id: int, stream: str) -> Row:
+    return (
+        rollout_id,
+        capture.id,
+        stream,
+        "pending",
+        0,
+        LIVE_FIRST if stream == "live" else 0.0,
+        capture.created_at,
+        capture.segment,
+    )
+
+
+def _capture(capture: Capture) -> Row:
+    body = capture.response_body
+    if capture.content_encoding:
+        body = decoded(body, capture.content_encoding, 8 * max(len(body), 64 * 1024))
+    return (
+        capture.id,
+        capture.route,
+        capture.request_id,
+        capture.created_at,
+        capture.endpoint,
+        capture.variant,
+        capture.reason,
+        capture.deployment,
+        capture.stream,
+        _text(capture.request_body),
+        _text(body),
+        capture.status,
+        capture.ttft_s,
+        capture.total_s,
+        capture.input_tokens,
+        capture.output_tokens,
+        capture.segment,
+        capture.risk,
+        capture.key_hash,
+        capture.split_revision,
+        capture.epoch,
+        capture.weight_bp,
+        False,
+    )
+
+
+def decoded(body: bytes, encoding: bytes, limit: int) -> bytes:
+    """Undo gzip or deflate, up to ``limit`` bytes; anything else stays as it is."""
+    if encoding not in (b"gzip", b"deflate"):
+        return body
+    try:
+        return zlib.decompressobj(wbits=47).decompress(body, limit)
+    except zlib.error:
+        return body
+
+
+def _text(body: bytes) -> str:
+    # PostgreSQL's text holds no NUL; neither does any JSON
+    return body.decode("utf-8", "replace").replace("\0", "\ufffd")
