@@ -5,8 +5,8 @@ from __future__ import annotations
 from gateway.errors import RequestError
 from gateway.inbound import Inbound
 from gateway.routes import RouteState, RouteTable
-from gateway.split import Assignment, assign, targeting_key
-from gateway.wire import document, lookup, multipart_model, peek
+from gateway.split import Assignment
+from gateway.wire import multipart_model, peek
 
 __all__ = ["choose_arm", "find_route"]
 
@@ -16,7 +16,6 @@ _FORCED = {
     b"baseline": Assignment("baseline", "forced"),
     b"candidate": Assignment("candidate", "forced"),
 }
-_MAX_LABEL = 100
 
 
 def find_route(table: RouteTable, inbound: Inbound) -> tuple[RouteState, bool]:
@@ -28,20 +27,21 @@ def find_route(table: RouteTable, inbound: Inbound) -> tuple[RouteState, bool]:
     and an unknown one.
     """
     model: str | None = None
-    if inbound.method == b"POST":
-        if inbound.content_type.startswith(b"multipart/"):
+    if inbound.inference or inbound.method == b"POST":
+        content_type = inbound.raw.get(b"content-type", b"")
+        if content_type.startswith(b"multipart/"):
             found = multipart_model(inbound.body)
             model = None if found is None else found[0]
         elif inbound.inference:
-            inbound.peeked = peek(inbound.body)
-            model = inbound.peeked.model
+            peeked = inbound.peeked = peek(inbound.body)
+            model = peeked.model
             if model is None:
                 raise RequestError(
                     "The body must have a 'model': the name of a route; GET /v1/models lists them.",
                     code="missing_required_parameter",
                     param="model",
                 )
-        elif b"json" in inbound.content_type:
+        elif b"json" in content_type:
             try:
                 inbound.peeked = peek(inbound.body)
             except RequestError:
@@ -49,7 +49,7 @@ def find_route(table: RouteTable, inbound: Inbound) -> tuple[RouteState, bool]:
             else:
                 model = inbound.peeked.model
     if model is not None:
-        return table.find(model), True
+        return table.routes.get(model) or table.find(model), True
     if table.default is None:
         raise RequestError(
             "No route is declared; add one under 'routes' in coalmine.yaml.",
@@ -65,48 +65,18 @@ def choose_arm(route: RouteState, inbound: Inbound, *, now: float) -> Assignment
     Fills in what else a rollout wants to know of the request. Raises :class:`RequestError` where a
     variant is forced that may not or can't be.
     """
-    split = route.split
+    if route.targeting is not None:
+        route.targeting.describe(inbound)
     forced = inbound.raw.get(b"x-coalmine-force-variant")
-    if route.observed or split.candidate is not None:
-        _describe(route, inbound)
     if forced is not None:
         chosen = _forced(route, inbound, forced)
-    elif split.candidate is None:
+    elif route.assigner is None:
         return _DEFAULT
     else:
-        chosen = assign(
-            split, inbound.targeting_key, eligible=inbound.eligible, request_key=inbound.key
-        )
-    if chosen.variant == "candidate" and not route.breaker.admits(now):
+        chosen = route.assigner.assign(inbound.targeting_key, inbound.eligible, inbound.key)
+    if chosen.variant == "candidate" and route.breaker.open and not route.breaker.admits(now):
         return _BREAKER
     return chosen
-
-
-def _describe(route: RouteState, inbound: Inbound) -> None:
-    view = inbound.view
-    fields = inbound.peeked.targets()
-    if route.needs_document and inbound.inference:
-        fields = document(inbound.body)
-    if route.segment is not None:
-        inbound.segment = _label(lookup(route.segment, view, fields))
-    if route.risk is not None:
-        inbound.risk = _label(lookup(route.risk, view, fields))
-    key = targeting_key(route.split.targeting_key, view, fields)
-    inbound.targeting_key = None if key is None else _clean(key)
-    inbound.eligible = (
-        route.split.eligible.allows(inbound.risk, view)
-        and not inbound.peeked.stateful
-        and b"x-coalmine-mirror" not in inbound.raw  # another gateway's shadow is no user
-    )
-
-
-def _label(value: str | None) -> str | None:
-    return None if value is None else _clean(value[:_MAX_LABEL])
-
-
-def _clean(value: str) -> str:
-    # JSON can spell what UTF-8 and PostgreSQL can't hold
-    return value.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
 
 
 def _forced(route: RouteState, inbound: Inbound, forced: bytes) -> Assignment:

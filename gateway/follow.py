@@ -25,8 +25,9 @@ from sqlmodel import col, select
 from gateway.errors import CoalmineError
 from gateway.split import Split
 from gateway.store.engine import Store
+from gateway.store.reloads import RELOAD_CHANNEL, last_reload
 from gateway.store.splits import SPLIT_CHANNEL, load_splits
-from gateway.store.tables import LeaseRow, ReplicaRow
+from gateway.store.tables import LeaseRow, ReloadRow, ReplicaRow
 
 __all__ = ["Follower", "load_snapshot", "save_snapshot"]
 
@@ -66,7 +67,8 @@ def load_snapshot(path: Path) -> dict[str, Split]:
 class Follower:
     """Keeps the gateway's splits up to date until :meth:`stop`.
 
-    ``apply`` is called from this thread with all splits whenever one changed. With
+    ``apply`` is called from this thread with all splits whenever one changed, ``asked`` with the
+    last reload of the settings that somebody asked for, whenever there is another one. With
     ``controller_ttl`` (seconds) set, weights count as 0 while the controller has given no sign of
     life for that long, or the store can't say.
     """
@@ -77,12 +79,14 @@ class Follower:
         *,
         snapshot: Path,
         apply: Callable[[Splits], None],
+        asked: Callable[[ReloadRow], None],
         store_up: Gauge,
         controller_ttl: float | None = None,
     ) -> None:
         self._store = store
         self._snapshot = snapshot
         self._apply = apply
+        self._asked = asked
         self._store_up = store_up
         self._ttl = controller_ttl
         self._stop = threading.Event()
@@ -91,6 +95,7 @@ class Follower:
         self._thread = threading.Thread(target=self._run, name="coalmine-follower", daemon=True)
         self._splits: dict[str, Split] = {}
         self._shown: dict[str, Split] | None = None
+        self._reload: int | None = None
         self._sign = time.time()
         self._migrated = False
         self._failing = False
@@ -110,6 +115,12 @@ class Follower:
         )
         self._show()
         return False
+
+    def expect_sign(self, controller_ttl: float | None) -> None:
+        """Take another ``controller_ttl``; the controller's silence counts from now on."""
+        if controller_ttl != self._ttl:
+            self._sign = max(self._sign, time.time())
+            self._ttl = controller_ttl
 
     def stop(self, timeout: float = 5.0) -> None:
         """Stop the thread."""
@@ -169,6 +180,7 @@ class Follower:
             url.render_as_string(hide_password=False), autocommit=True, connect_timeout=5
         ) as connection:
             connection.execute(f"LISTEN {SPLIT_CHANNEL}")
+            connection.execute(f"LISTEN {RELOAD_CHANNEL}")
             self._load()  # what changed before we listened
             polled = time.monotonic()
             while not self._stop.is_set():
@@ -181,6 +193,7 @@ class Follower:
     def _load(self) -> None:
         with self._store.read() as session:
             splits = load_splits(session)
+            reload = last_reload(session)
             if self._ttl is not None:
                 self._sign = max(self._sign, _controller_sign(session))
         self._store_up.set(1)
@@ -190,6 +203,9 @@ class Follower:
         self._show()
         self._loaded = True
         self._tried.set()
+        if reload is not None and reload.number != self._reload:
+            self._reload = reload.number
+            self._asked(reload)
         if changed:
             try:
                 save_snapshot(self._snapshot, splits)
@@ -197,8 +213,8 @@ class Follower:
                 _log.warning("the snapshot %s can't be written: %s", self._snapshot, error)
 
     def _show(self) -> None:
-        shown = self._splits
-        if self._ttl is not None and time.time() - self._sign > self._ttl:
+        shown, ttl = self._splits, self._ttl
+        if ttl is not None and time.time() - self._sign > ttl:
             shown = {route: split.evolve(weight_bp=0) for route, split in shown.items()}
         if shown != self._shown:
             self._shown = shown

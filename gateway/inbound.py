@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import time
 from collections.abc import Iterator
-from typing import Any, Protocol
+from urllib.parse import unquote_to_bytes
 
 from gateway.clients import ANYONE
-from gateway.headers import HeaderView, RawHeaders
+from gateway.headers import HeaderView
+from gateway.http1 import RequestHead
 from gateway.wire import Peek
 
-__all__ = ["INFERENCE", "ClientConnection", "Inbound", "request_keys"]
+__all__ = ["INFERENCE", "Inbound", "request_keys"]
 
 INFERENCE = frozenset({"/chat/completions", "/completions", "/embeddings", "/responses"})
 """Endpoints that must name a model, and whose requests can be paired."""
+
+_PATHS = {b"/v1" + endpoint.encode(): endpoint for endpoint in INFERENCE}
+_NOTHING = Peek()
 
 
 def request_keys() -> Iterator[str]:
@@ -27,19 +30,6 @@ def request_keys() -> Iterator[str]:
         yield f"{prefix}{number:08x}"
 
 
-class ClientConnection(Protocol):
-    """The client's side, as the server's protocol class offers it in the ASGI scope."""
-
-    def watch(self, inbound: Inbound) -> None:
-        """Call ``inbound.leave()`` when the client goes away."""
-
-    def unwatch(self, inbound: Inbound) -> None:
-        """Stop doing so."""
-
-    def disconnect(self) -> None:
-        """Close the connection in the middle of an answer, after what is already written."""
-
-
 class Inbound:
     """One request. ``key`` is unique to it; ``id`` is what the client sees as ``x-request-id``."""
 
@@ -47,42 +37,37 @@ class Inbound:
         "ask_usage",
         "body",
         "caller",
-        "connection",
-        "content_type",
         "created_at",
         "cut",
         "eligible",
         "endpoint",
-        "gone",
-        "headers",
+        "head",
         "id",
+        "inference",
         "key",
-        "lines",
         "method",
         "peeked",
-        "query",
         "raw",
-        "raw_path",
         "received",
         "risk",
         "segment",
         "sent",
         "targeting_key",
-        "task",
     )
 
-    def __init__(self, scope: dict[str, Any], key: str) -> None:
-        self.headers: RawHeaders = scope["headers"]
-        self.raw = raw = dict(self.headers)
+    def __init__(self, head: RequestHead, key: str) -> None:
+        self.head = head
+        self.method = head.method
+        self.raw = raw = head.fields
+        """The headers: names in lower case, of a repeated one the last value."""
         self.key = key
         given = raw.get(b"x-request-id", b"")
         self.id = given if 0 < len(given) <= 128 else key.encode()
-        self.method: bytes = scope["method"].encode("ascii")
-        self.endpoint: str = scope["path"][3:]
-        self.raw_path: bytes = scope["raw_path"][3:]
-        self.query: bytes = scope["query_string"]
-        self.content_type = raw.get(b"content-type", b"")
-        self.connection: ClientConnection | None = scope.get("coalmine.connection")
+        endpoint = _PATHS.get(head.path)
+        self.inference = endpoint is not None and head.method == b"POST"
+        """Whether this is a request for an answer that could be paired."""
+        self.endpoint = _endpoint(head.path) if endpoint is None else endpoint
+        """The path after ``/v1``, decoded."""
         self.caller = ANYONE
         self.body = b""
         self.peeked = _NOTHING
@@ -91,31 +76,29 @@ class Inbound:
         self.risk: str | None = None
         self.segment: str | None = None
         self.targeting_key: str | None = None
-        self.lines = b""
-        self.gone = False
-        """The client has left."""
         self.cut = False
         """The answer was cut on our side: the client left, or we shut down."""
-        self.received = self.sent = time.perf_counter()
+        self.received = self.sent = 0.0
         """When the whole request was here, and when it went out (``time.perf_counter()``)."""
         self.created_at = 0.0
-        self.task = asyncio.current_task()
+        """When the whole request was here, in Unix seconds."""
+
+    def complete(self, body: bytes) -> None:
+        """Take the whole body, and the time."""
+        self.body = body
+        self.received = self.sent = time.perf_counter()
+        self.created_at = time.time()
+
+    @property
+    def content_type(self) -> bytes:
+        """The media type of the body."""
+        return self.raw.get(b"content-type", b"")
 
     @property
     def view(self) -> HeaderView:
         """The headers as text."""
         return HeaderView(self.raw)
 
-    @property
-    def inference(self) -> bool:
-        """Whether this is a request for an answer that could be paired."""
-        return self.endpoint in INFERENCE and self.method == b"POST"
 
-    def leave(self) -> None:
-        """Stop whatever is done for the client, upstream too, for it is gone."""
-        self.gone = True
-        if self.task is not None:
-            self.task.cancel()
-
-
-_NOTHING = Peek()
+def _endpoint(path: bytes) -> str:
+    return unquote_to_bytes(path[3:]).decode("utf-8", "replace")

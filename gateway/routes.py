@@ -9,24 +9,24 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 
+from gateway.batch import Scope
 from gateway.breaker import Breaker
 from gateway.errors import RequestError, SettingsError
-from gateway.headers import RawHeaders
 from gateway.metrics import GatewayMetrics, RouteMetrics
 from gateway.settings import Deployment, Settings
 from gateway.splice import Rewrite
-from gateway.split import Split
-from gateway.upstream import Timeouts, Upstream
+from gateway.split import Assigner, Mirror, Sampler, Split
+from gateway.targeting import Targeting
+from gateway.upstream import Timeouts, Upstream, outbound
 
 __all__ = ["Arm", "RouteState", "RouteTable", "build_arms", "build_table"]
 
 _log = logging.getLogger("coalmine.gateway")
 _REASONS = ("split", "forced", "fallback", "breaker", "ineligible", "default")
-_PEEKED = frozenset({"model", "user", "metadata"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +62,15 @@ def _build_arm(
     needed: bool,
 ) -> Arm:
     key = deployment.api_key(environ)
-    if key is None and deployment.api_key_env is not None:
-        message = f"the environment variable {deployment.api_key_env} is not set"
-        if needed:
-            raise SettingsError(message, field=f"deployments.{name}.api_key_env")
-        _log.warning("deployments.%s.api_key_env: %s", name, message)
+    for setting, variable, secret in (
+        ("api_key_env", deployment.api_key_env, key),
+        ("proxy_auth_env", deployment.proxy_auth_env, deployment.proxy_auth(environ)),
+    ):
+        if secret is None and variable is not None:
+            message = f"the environment variable {variable} is not set"
+            if needed:
+                raise SettingsError(message, field=f"deployments.{name}.{setting}")
+            _log.warning("deployments.%s.%s: %s", name, setting, message)
     options = settings.gateway
     upstream = Upstream(
         name,
@@ -75,10 +79,12 @@ def _build_arm(
             connect=options.connect_timeout,
             first_byte=options.first_byte_timeout,
             idle=options.idle_timeout,
+            total=options.total_timeout,
         ),
-        ca_file=deployment.ca_file,
+        outbound=outbound(name, deployment, environ),
         pool_size=options.pool_size,
         pool_idle=options.pool_idle_timeout,
+        pool_age=options.pool_max_age,
     )
     rewrite = Rewrite(
         deployment.model,
@@ -96,17 +102,19 @@ class RouteState:
     """A route as it is served now: its split, its arms, and what is precomputed from them."""
 
     __slots__ = (
-        "added_headers",
+        "assigner",
         "baseline",
         "breaker",
         "candidate",
+        "live_sampler",
         "metrics",
+        "mirror_samplers",
         "name",
-        "needs_document",
         "observed",
-        "risk",
-        "segment",
+        "response_lines",
+        "scope",
         "split",
+        "targeting",
     )
 
     def __init__(
@@ -122,29 +130,43 @@ class RouteState:
     ) -> None:
         self.name = split.route
         self.split = split
+        self.scope = Scope(split)
         self.baseline = baseline
         self.candidate = candidate
         self.breaker = breaker
         self.metrics = metrics
-        self.segment = segment
-        self.risk = risk
         self.observed = bool(split.mirrors) or split.rollout_id is not None
         """Whether a rollout wants to know anything about this route's requests."""
-        self.needs_document = any(
-            source.startswith("body:") and source.removeprefix("body:").split(".")[0] not in _PEEKED
-            for source in (*split.targeting_key, segment or "", risk or "")
+        self.targeting: Targeting | None = None
+        """Reads what is to be known of each request; ``None`` where nobody wants to know."""
+        if self.observed or split.candidate is not None:
+            self.targeting = Targeting(
+                split.targeting_key, split.eligible, segment=segment, risk=risk
+            )
+        self.assigner = None if split.candidate is None else Assigner(split)
+        """Chooses the arm; ``None`` where there is but one."""
+        self.mirror_samplers: tuple[tuple[Mirror, Sampler, Sampler | None], ...] = tuple(
+            (
+                mirror,
+                Sampler(mirror.salt, mirror.percentage_bp),
+                Sampler(f"{mirror.salt}:noise", mirror.noise_bp) if mirror.noise_bp else None,
+            )
+            for mirror in split.mirrors
         )
+        """Each mirror with its own draw and the draw of its A/A stream, where it has one."""
+        live = split.live_sample_bp if split.weight_bp and split.rollout_id is not None else 0
+        self.live_sampler = Sampler(f"{split.salt}:live", live) if live else None
+        """Draws the randomised requests whose answers are checked; ``None`` where none are."""
         rollout = split.rollout or (split.mirrors[0].rollout if split.mirrors else None)
-        names = [] if rollout is None else [(b"x-coalmine-rollout", rollout.encode())]
-        self.added_headers: dict[tuple[str, str], RawHeaders] = {
-            (variant, reason): [
-                (b"x-coalmine-variant", variant.encode()),
-                (b"x-coalmine-reason", reason.encode()),
-                *names,
-            ]
+        named = "" if rollout is None else f"x-coalmine-rollout: {rollout}\r\n"
+        self.response_lines: dict[tuple[str, str], bytes] = {
+            (variant, reason): (
+                f"x-coalmine-variant: {variant}\r\nx-coalmine-reason: {reason}\r\n{named}".encode()
+            )
             for variant in ("baseline", "candidate")
             for reason in _REASONS
         }
+        """The headers added to an answer, by variant and reason, as lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +196,12 @@ class RouteTable:
         return msgspec.json.encode(_model(self.find(name).name))
 
 
+class _BreakerLimits(TypedDict):
+    failures: int
+    window: int
+    cooldown: float
+
+
 def _model(name: str) -> dict[str, Any]:
     return {"id": name, "object": "model", "created": 0, "owned_by": "coalmine"}
 
@@ -190,6 +218,12 @@ def build_table(
     The declared baseline serves, unless a promotion has replaced just that baseline. A split whose
     candidate is not declared here counts as weight 0: a gateway never guesses.
     """
+    options = settings.gateway
+    limits: _BreakerLimits = {
+        "failures": options.breaker_failures,
+        "window": options.breaker_window,
+        "cooldown": options.breaker_cooldown,
+    }
     routes: dict[str, RouteState] = {}
     for name, route in settings.routes.items():
         split = splits.get(name) or Split(route=name, revision=0, baseline=route.baseline)
@@ -197,13 +231,9 @@ def build_table(
         before = None if previous is None else previous.routes.get(name)
         if before is not None and _same_candidate(before.split, split):
             breaker = before.breaker
+            breaker.adjust(**limits)
         else:
-            options = settings.gateway
-            breaker = Breaker(
-                failures=options.breaker_failures,
-                window=options.breaker_window,
-                cooldown=options.breaker_cooldown,
-            )
+            breaker = Breaker(**limits)
         state = RouteState(
             split,
             baseline=arms[split.baseline],

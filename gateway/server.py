@@ -3,58 +3,58 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import gc
 import logging
-import math
+import multiprocessing
 import os
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from ctypes import c_longlong
+from functools import partial
+from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Self
 
-import uvicorn
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 
 from gateway.app import Gateway
 from gateway.errors import SettingsError
-from gateway.protocol import GatewayProtocol
+from gateway.exposition import answer_scrapes, serve_metrics
+from gateway.listening import Listener
+from gateway.reload import Report, Source, prepare
 from gateway.settings import Settings
-from gateway.workers import supervise
+from gateway.workers import Work, supervise
 
 __all__ = ["GatewayThread", "run_gateway"]
 
 _log = logging.getLogger("coalmine.gateway")
 _WATCH = 0.05
-_KEEP_ALIVE = 75
 
 Ready = Callable[[str, int], None]
-
-
-class _Server(uvicorn.Server):
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        """Leave signals alone: whoever runs the server decides when it stops."""
-        yield
 
 
 def run_gateway(
     settings: Settings,
     *,
     environ: Mapping[str, str] | None = None,
+    source: Source | None = None,
     ready: Ready | None = None,
     stop: threading.Event | None = None,
 ) -> None:
     """Serve until SIGTERM, SIGINT or ``stop``; then drain open answers and write the last batch.
 
-    ``ready`` is called with host and port once requests are accepted. With
+    At SIGHUP, and when asked to through the store, ``source`` reads the settings again (see
+    :meth:`Gateway.reload`). ``ready`` is called with host and port once requests are accepted. With
     ``settings.gateway.workers`` above 1 as many processes share the port (they take secrets from
-    their own environment), and one that dies is replaced. Raises :class:`SettingsError` for
-    settings that can't be served.
+    their own environment, and ``source`` has to be picklable), and one that dies is replaced.
+    Raises :class:`SettingsError` for settings that can't be served.
     """
     stop = stop or threading.Event()
-    gateway = Gateway(settings, environ=environ)  # wrong settings fail here, and once
+    # wrong settings fail here, and once
+    gateway = Gateway(settings, environ=environ, source=source)
     try:
         with _listen(settings) as sock:
             if settings.gateway.workers == 1:
@@ -62,20 +62,62 @@ def run_gateway(
             else:
                 # the socket keeps the port; it never listens, so no connection comes to it
                 host, port = sock.getsockname()[:2]
-                supervise(settings, _worker, address=(host, port), ready=ready, stop=stop)
+                reads = _Reads(settings, source)
+                supervise(
+                    settings,
+                    reads.work,
+                    address=(host, port),
+                    ready=ready,
+                    stop=stop,
+                    reload=reads.newest,
+                    reloads=reads.count,
+                )
     finally:
         gateway.store.close()
 
 
-def _worker(settings: Settings, port: int, index: int) -> None:
+class _Reads:
+    """How several processes and their parent come to have the same settings.
+
+    The processes read them, and say what is wrong with them; the parent reads them when one of
+    them did, for processes to come, and keeps the last that can be served.
+    """
+
+    def __init__(self, settings: Settings, source: Source | None) -> None:
+        self._settings = settings
+        self._source = source
+        self._count = multiprocessing.get_context("spawn").RawValue("q", 0)
+        work = partial(_worker, source=source and partial(_counted, source, self._count))
+        self.work: Work = work
+
+    def count(self) -> int:
+        """Return a number that moves when a process has read the settings again."""
+        return int(self._count.value)
+
+    def newest(self) -> Settings:
+        """Return the settings for processes to come."""
+        if self._source is not None:
+            with suppress(Exception):  # the processes say what is wrong
+                self._settings = prepare(self._settings, {}, self._source(), os.environ).settings
+        return self._settings
+
+
+def _counted(source: Source, count: c_longlong) -> Settings:
+    count.value += 1
+    return source()
+
+
+def _worker(
+    settings: Settings, port: int, index: int, pipe: Connection, *, source: Source | None
+) -> None:
     logging.basicConfig(
         level=settings.log_level.upper(),
         format=f"%(asctime)s gateway[{index}] %(levelname)s %(message)s",
     )
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    gateway = Gateway(settings)
+    gateway = Gateway(settings, source=source)
     with _listen(settings, port=port) as sock:
-        _serve_process(gateway, sock, ready=None, stop=threading.Event(), index=index)
+        _serve_process(gateway, sock, ready=None, stop=threading.Event(), pipe=pipe)
 
 
 def _listen(settings: Settings, *, port: int | None = None) -> socket.socket:
@@ -102,10 +144,10 @@ def _serve_process(
     *,
     ready: Ready | None,
     stop: threading.Event,
-    index: int = 0,
+    pipe: Connection | None = None,
 ) -> None:
     with asyncio.Runner(loop_factory=_new_loop) as runner:
-        runner.run(_serve(gateway, sock, ready=ready, stop=stop, index=index))
+        runner.run(_serve(gateway, sock, ready=ready, stop=stop, pipe=pipe))
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
@@ -123,78 +165,41 @@ async def _serve(
     *,
     ready: Ready | None,
     stop: threading.Event,
-    index: int,
+    pipe: Connection | None,
 ) -> None:
-    server = _Server(
-        uvicorn.Config(
-            gateway.proxy,
-            http=GatewayProtocol,
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            date_header=False,
-            timeout_keep_alive=_KEEP_ALIVE,
-            timeout_graceful_shutdown=math.ceil(gateway.settings.gateway.drain_timeout),
-        )
-    )
     loop = asyncio.get_running_loop()
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop.set)
-    with _exposition(gateway, index):
+        loop.add_signal_handler(signal.SIGHUP, gateway.ask_reload)
+    options, registry = gateway.settings.gateway, gateway.registry
+    with (
+        serve_metrics(options, registry) if pipe is None else answer_scrapes(registry, pipe)
+    ) as gateway.metrics_address:
         await gateway.start()
-        watcher = loop.create_task(_watch(server, stop, gateway, sock, ready))
+        listener = Listener(gateway.proxy)
         try:
-            await server.serve(sockets=[sock])
+            await listener.start(sock)
+            host, port = sock.getsockname()[:2]
+            _log.info("serving on %s port %d", host, port)
+            gc.collect()
+            gc.freeze()  # what is here now stays; collections need not look at it again
+            if ready is not None:
+                ready(host, port)
+            await _stopped(stop)
+            gateway.proxy.ready = False
+            cut = await listener.drain(gateway.settings.gateway.drain_timeout)
+            if cut:
+                _log.warning("cut %d connections at the drain's deadline", cut)
         finally:
-            watcher.cancel()
             await gateway.stop()
 
 
-@contextlib.contextmanager
-def _exposition(gateway: Gateway, index: int) -> Iterator[None]:
-    options = gateway.settings.gateway
-    port = options.metrics_port + index if options.metrics_port else 0
-    try:
-        server, thread = start_http_server(port, options.metrics_host, gateway.registry)
-    except OSError as error:
-        raise SettingsError(
-            f"can't listen on {options.metrics_host} port {port}: {error.strerror}",
-            field="gateway.metrics_port",
-        ) from None
-    gateway.metrics_address = (options.metrics_host, server.server_port)
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
-
-
-async def _watch(
-    server: uvicorn.Server,
-    stop: threading.Event,
-    gateway: Gateway,
-    sock: socket.socket,
-    ready: Ready | None,
-) -> None:
-    """Announce the server once it accepts, and end it on ``stop`` or with the parent process."""
+async def _stopped(stop: threading.Event) -> None:
+    """Wait for ``stop``, or for the end of the parent process."""
     parent = os.getppid()
-    announced = False
-    while not stop.is_set() and os.getppid() == parent:
-        if server.started and not announced:
-            announced = True
-            host, port = sock.getsockname()[:2]
-            _log.info("serving on %s port %d", host, port)
-            if ready is not None:
-                ready(host, port)
-        await asyncio.sleep(_WATCH if announced else _WATCH / 10)
-    gateway.proxy.ready = False
-    server.should_exit = True
+    while not stop.is_set() and os.getppid() == parent:  # noqa: ASYNC110 - set in another thread
+        await asyncio.sleep(_WATCH)
 
 
 class GatewayThread:
@@ -206,7 +211,8 @@ class GatewayThread:
             OpenAI(base_url=served.base_url, api_key="…")
 
     Entering returns once requests are accepted; leaving drains and stops. Port 0 takes a free
-    port, also for the metrics. ``workers`` is ignored.
+    port, also for the metrics. ``workers`` is ignored. ``source`` reads the settings again for
+    :meth:`reload`.
     """
 
     def __init__(
@@ -215,8 +221,9 @@ class GatewayThread:
         *,
         environ: Mapping[str, str] | None = None,
         registry: CollectorRegistry | None = None,
+        source: Source | None = None,
     ) -> None:
-        self.gateway = Gateway(settings, environ=environ, registry=registry)
+        self.gateway = Gateway(settings, environ=environ, registry=registry, source=source)
         self.host = ""
         self.port = 0
         self._stop = threading.Event()
@@ -254,6 +261,13 @@ class GatewayThread:
         self._started.wait()
         if self._error is not None:
             raise self._error
+
+    def reload(self) -> Report:
+        """Read the settings again, serve by them if they are right, and say what came of it."""
+        loop = self.gateway.loop
+        if loop is None:
+            raise SettingsError("this gateway does not serve yet")
+        return asyncio.run_coroutine_threadsafe(self.gateway.reload(), loop).result()
 
     def stop(self) -> None:
         """Drain, write the last batch and stop. Raises what the gateway raised."""

@@ -24,6 +24,7 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -89,9 +90,7 @@ class GatewaySettings(_Section):
 
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: Port = Field(8080, description="Port of the OpenAI-compatible API.")
-    metrics_port: Port = Field(
-        8082, description="Port of /metrics, on host's loopback; worker process i adds i."
-    )
+    metrics_port: Port = Field(8082, description="Port of /metrics, of all worker processes.")
     metrics_host: str = Field("127.0.0.1", description="Address of the /metrics listener.")
     workers: int = Field(1, ge=1, le=64, description="Processes that share the port.")
     max_body_bytes: ByteSize = Field(16 * 1024**2, description="Largest request body accepted.")
@@ -110,8 +109,26 @@ class GatewaySettings(_Section):
         120.0, description="Seconds until a deployment's answer begins."
     )
     idle_timeout: Duration = Field(120.0, description="Seconds between two pieces of an answer.")
+    total_timeout: Duration | None = Field(
+        None, description="Seconds that an answer may take in all; unset: no limit."
+    )
     pool_size: int = Field(1024, ge=1, description="Connections kept to one deployment.")
     pool_idle_timeout: Duration = Field(30.0, description="Seconds an idle connection is kept.")
+    pool_max_age: Duration = Field(
+        300.0, description="Seconds after which a connection is replaced, to follow DNS changes."
+    )
+    max_header_bytes: ByteSize = Field(
+        64 * 1024, description="Largest header of a request that is accepted."
+    )
+    keep_alive_timeout: Duration = Field(
+        75.0, description="Seconds that a client's connection is kept between two requests."
+    )
+    request_timeout: Duration = Field(
+        60.0, description="Seconds until the whole of a request is here."
+    )
+    write_timeout: Duration = Field(
+        300.0, description="Seconds in which a client that has much to read may read nothing."
+    )
     drain_timeout: Duration = Field(
         30.0, description="Seconds that open answers get at shutdown before they are cut."
     )
@@ -167,6 +184,10 @@ class Manifest(_Section):
     tokenizer: str | None = Field(None, description="Tokenizer, with revision.")
 
 
+_FILES = ("ca_file", "client_cert_file", "client_key_file")
+_ACCESS = {"api_key_env", "proxy", "proxy_auth_env", *_FILES}
+
+
 class Deployment(_Section):
     """A model behind an OpenAI-compatible API, and how requests are written for it."""
 
@@ -180,6 +201,18 @@ class Deployment(_Section):
         default_factory=dict, description="Parameters set in every request, such as temperature."
     )
     ca_file: Path | None = Field(None, description="Certificates to trust instead of the system's.")
+    client_cert_file: Path | None = Field(
+        None, description="Certificate (PEM) to show to an upstream that asks for one (mTLS)."
+    )
+    client_key_file: Path | None = Field(
+        None, description="Its key, unencrypted, where it is not in client_cert_file."
+    )
+    proxy: str | None = Field(
+        None, description="HTTP proxy on the way there, such as http://proxy.internal:3128."
+    )
+    proxy_auth_env: str | None = Field(
+        None, description="Variable that holds the proxy's USER:PASSWORD."
+    )
     manifest: Manifest = Field(default_factory=Manifest, description="What it is made of.")
 
     @field_validator("base_url")
@@ -191,6 +224,39 @@ class Deployment(_Section):
         if parts.username or parts.password:
             raise ValueError("carries a user or password; name the key's variable in api_key_env")
         return value.rstrip("/")
+
+    @field_validator("proxy")
+    @classmethod
+    def _proxy_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.username or parts.password or "@" in parts.netloc:
+            raise ValueError(
+                "carries a user or password; name the variable with USER:PASSWORD in proxy_auth_env"
+            )
+        rest = parts.path.strip("/") or parts.query or parts.fragment
+        if parts.scheme != "http" or not parts.hostname or parts.port == 0 or rest:
+            raise ValueError(
+                "is not the URL of an HTTP proxy; write for example http://proxy.internal:3128"
+            )
+        return f"http://{parts.netloc}"
+
+    @field_validator("client_cert_file", "client_key_file", "proxy_auth_env")
+    @classmethod
+    def _companions(cls, value: Any, info: ValidationInfo) -> Any:
+        """Refuse what would silently do nothing. Fields are validated in the order above."""
+        if value is None or info.field_name is None:
+            return value
+        if info.field_name == "client_cert_file":
+            if str(info.data.get("base_url", "https")).startswith("http:"):
+                raise ValueError("is shown over TLS only; write base_url with https")
+            return value
+        other = {"client_key_file": "client_cert_file", "proxy_auth_env": "proxy"}[info.field_name]
+        # a field that was refused itself is not among the data
+        if info.data.get(other, "") is None:
+            raise ValueError(f"has no use without {other}; set that too")
+        return value
 
     @field_validator("parameters")
     @classmethod
@@ -207,13 +273,20 @@ class Deployment(_Section):
         value = environ.get(self.api_key_env)
         return SecretStr(value) if value else None
 
+    def proxy_auth(self, environ: Mapping[str, str]) -> SecretStr | None:
+        """Return the proxy's ``user:password`` from the environment, or ``None`` without one."""
+        if self.proxy_auth_env is None:
+            return None
+        value = environ.get(self.proxy_auth_env)
+        return SecretStr(value) if value else None
+
     def revision(self) -> str:
         """Return the deployment's identity: SHA-256 over the canonical JSON of what it serves.
 
-        The key's variable and the CA file are not part of it: they change nothing that a user
-        sees.
+        How it is reached (keys, certificates, the proxy) is not part of it: that changes nothing
+        that a user sees.
         """
-        document = self.model_dump(mode="json", exclude={"api_key_env", "ca_file"})
+        document = self.model_dump(mode="json", exclude=_ACCESS)
         text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -351,7 +424,7 @@ class Settings(_Section):
 def load_settings(path: Path | None = None, environ: Mapping[str, str] | None = None) -> Settings:
     """Read ``path`` (default: ``coalmine.yaml`` where it exists) and apply the environment.
 
-    Relative file names inside (schemas, rubric, ``ca_file``) are taken from the file's folder.
+    Relative file names inside (schemas, rubric, certificates) are taken from the file's folder.
     Raises :class:`SettingsError` that names the setting and says what would be right.
     """
     environ = os.environ if environ is None else environ
@@ -376,15 +449,24 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise SettingsError(f"can't read {path}: {error.strerror}", field="config") from None
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path} is not UTF-8", field="config") from None
     try:
         document = yaml.safe_load(text)
     except yaml.YAMLError as error:
-        raise SettingsError(f"{path} is not YAML: {error}", field="config") from None
+        raise SettingsError(f"{path} is not YAML: {_fault(error)}", field="config") from None
     if document is None:
         return {}
     if not isinstance(document, dict):
         raise SettingsError(f"{path} must be a mapping of settings", field="config")
     return document
+
+
+def _fault(error: yaml.YAMLError) -> str:
+    # Not the whole message: it quotes the file, which may hold the password of a store.
+    mark = getattr(error, "problem_mark", None)
+    what = getattr(error, "problem", None) or "it can't be parsed"
+    return f"{what}, line {mark.line + 1}, column {mark.column + 1}" if mark else str(what)
 
 
 def _apply_environment(document: dict[str, Any], environ: Mapping[str, str]) -> None:
@@ -428,8 +510,9 @@ def _resolve_files(document: dict[str, Any], folder: Path) -> None:
         judge["rubric"] = str(rubric)
     deployments = document.get("deployments")
     for deployment in deployments.values() if isinstance(deployments, dict) else ():
-        if isinstance(deployment, dict) and isinstance(deployment.get("ca_file"), str):
-            deployment["ca_file"] = str(folder / deployment["ca_file"])
+        for key in _FILES if isinstance(deployment, dict) else ():
+            if isinstance(deployment.get(key), str):
+                deployment[key] = str(folder / deployment[key])
 
 
 def _settings_error(error: ValidationError) -> SettingsError:

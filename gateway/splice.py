@@ -12,9 +12,9 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import msgspec
+from msgspec import UNSET
 
-from gateway.wire import Peek
+from gateway.wire import Peek, read_rest, read_role
 
 __all__ = ["Rewrite", "elements", "members"]
 
@@ -24,7 +24,8 @@ _MEMBER = re.compile(rb"[ \t\r\n,]*+(" + _STRING + rb")[ \t\r\n]*+:[ \t\r\n]*+",
 _ITEM = re.compile(rb"[ \t\r\n,]*+(?=[^\]\s,])")
 _STRUCTURE = re.compile(_STRING + rb"|[\[\]{}]", re.DOTALL)
 _SCALAR = re.compile(rb"[^,\]}\s]++")
-_ESCAPED_MODEL = b"\\u006"  # every letter of "model" is U+006x
+_MODEL = b'"model"'
+_OPTIONS = b'"stream_options":{"include_usage":true},'
 
 Edit = tuple[int, int, bytes]
 
@@ -113,15 +114,25 @@ class Rewrite:
         ``ask_usage`` the stream's usage chunk is asked for as well; ``stream_options`` that are
         neither absent, ``null`` nor an object are left for the upstream to refuse.
         """
-        plain = not ask_usage or peeked.stream_options is None
-        if self._simple and plain and (spot := _only_model(body)) is not None:
-            start, end = spot
-            if not ask_usage:
-                return b"".join((body[:start], self._model, body[end:]))
-            brace = body.index(b"{") + 1
-            options = b'"stream_options":{"include_usage":true},'
-            if b'"stream_options"' not in body and b"\\u00" not in body:
-                return b"".join((body[:brace], options, body[brace:start], self._model, body[end:]))
+        if self._simple and peeked.model is not None:
+            key = body.find(_MODEL, 0, 32)
+            if key < 0:
+                key = body.rfind(_MODEL)  # some clients write it first, some behind the messages
+            start = body.find(b'"', key + 7)
+            end = body.find(b'"', start + 1) + 1
+            if (
+                0 < key < start < end
+                and body[key + 7] == 0x3A
+                and (start == key + 8 or body[key + 8 : start].isspace())
+                and body[end - 2] != 0x5C  # the quote is no escaped one
+            ):
+                after = body[end:]
+                rest = read_rest(body[:key] + b'"":""' + after)
+                if rest is not None and (not ask_usage or rest.stream_options is UNSET):
+                    if not ask_usage:
+                        return body[:start] + self._model + after
+                    brace = body.index(b"{") + 1
+                    return b"".join((body[:brace], _OPTIONS, body[brace:start], self._model, after))
         return self._general(body, peeked, path, ask_usage=ask_usage)
 
     def _general(self, body: bytes, peeked: Peek, path: str, *, ask_usage: bool) -> bytes:
@@ -157,7 +168,7 @@ class Rewrite:
         empty = True
         for begin, end in elements(body, array):
             empty = False
-            if body[begin] != 0x7B or _role(body[begin:end]) not in {"system", "developer"}:
+            if body[begin] != 0x7B or read_role(body[begin:end]) not in {"system", "developer"}:
                 continue
             spots = [(s, e, prompt) for key, s, e in members(body, begin) if key == "content"]
             if not spots:
@@ -165,20 +176,6 @@ class Rewrite:
             shifted = [(s - begin, e - begin, text) for s, e, text in spots]
             return begin, end, _edit(body[begin:end], shifted)
         return array + 1, array + 1, message if empty else message + b","
-
-
-class _Role(msgspec.Struct):
-    role: object = None
-
-
-_ROLE = msgspec.json.Decoder(_Role)
-
-
-def _role(message: bytes) -> object:
-    try:
-        return _ROLE.decode(message).role
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
 
 
 def _edit(body: bytes, edits: list[Edit]) -> bytes:
@@ -189,19 +186,3 @@ def _edit(body: bytes, edits: list[Edit]) -> bytes:
         position = end
     parts.append(body[position:])
     return b"".join(parts)
-
-
-_MODEL_VALUE = re.compile(rb"[ \t\r\n]*+:[ \t\r\n]*+(" + _STRING + rb")", re.DOTALL)
-
-
-def _only_model(body: bytes) -> tuple[int, int] | None:
-    """Find the value of ``model`` by search alone, where that is provably right.
-
-    The body has a top-level ``model`` (the peek found it). Where ``"model"`` stands in it exactly
-    once and no key can hide behind an escape, that one place is it. Anything else takes the scan.
-    """
-    spot = body.find(b'"model"')
-    if spot < 0 or body.find(b'"model"', spot + 7) >= 0 or _ESCAPED_MODEL in body:
-        return None
-    match = _MODEL_VALUE.match(body, spot + 7)
-    return None if match is None else match.span(1)

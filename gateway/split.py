@@ -10,18 +10,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal
 
 __all__ = [
     "BASIS_POINTS",
+    "Assigner",
     "Assignment",
     "Eligibility",
     "Mirror",
+    "Sampler",
+    "Share",
     "Split",
     "assign",
     "bucket",
-    "sampled",
     "targeting_key",
 ]
 
@@ -51,7 +53,7 @@ class Eligibility:
         """
         if self.risk is not None and (risk or "unknown") not in self.risk:
             return False
-        return all(headers.get(name) == value for name, value in self.headers)
+        return not self.headers or all(headers.get(name) == value for name, value in self.headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,7 @@ class Split:
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Split:
         """Build a split from its JSON document. Unknown keys are ignored (newer writers)."""
-        known = {name: document[name] for name in cls.__slots__ if name in document}
+        known = {item.name: document[item.name] for item in fields(cls) if item.name in document}
         eligible = known.get("eligible") or {}
         risk = eligible.get("risk")
         known["eligible"] = Eligibility(
@@ -130,7 +132,8 @@ class Split:
             headers=tuple((name, value) for name, value in eligible.get("headers", ())),
         )
         known["mirrors"] = tuple(
-            Mirror(**{name: m[name] for name in Mirror.__slots__}) for m in known.get("mirrors", ())
+            Mirror(**{item.name: m[item.name] for item in fields(Mirror)})
+            for m in known.get("mirrors", ())
         )
         if "targeting_key" in known:
             known["targeting_key"] = tuple(known["targeting_key"])
@@ -139,15 +142,17 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """The arm that serves a request, and why. ``randomised`` tells whether chance decided it."""
+    """The arm that serves a request, and why. ``randomised`` tells whether chance decided it.
+
+    Only requests assigned by the split itself are evidence about the arms.
+    """
 
     variant: Variant
     reason: Reason
+    randomised: bool = field(init=False, repr=False, compare=False)
 
-    @property
-    def randomised(self) -> bool:
-        """Only requests assigned by the split itself are evidence about the arms."""
-        return self.reason == "split"
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "randomised", self.reason == "split")
 
 
 def bucket(salt: str, key: str) -> int:
@@ -160,11 +165,46 @@ def bucket(salt: str, key: str) -> int:
     return int.from_bytes(digest) % BASIS_POINTS
 
 
-def sampled(salt: str, key: str, share_bp: int) -> bool:
-    """Say whether ``key`` falls into a sample of ``share_bp`` basis points."""
-    if share_bp <= 0:
-        return False
-    return share_bp >= BASIS_POINTS or bucket(salt, key) < share_bp
+class Share:
+    """The keys whose :func:`bucket` lies below a share, at about half the cost of the function.
+
+    The hash's state after the salt is kept and copied for each key.
+    """
+
+    __slots__ = ("_salted", "_share")
+
+    def __init__(self, salt: str, share_bp: int) -> None:
+        self._share = share_bp
+        self._salted = hashlib.blake2b(f"{salt}\0".encode(), digest_size=8).copy
+
+    def has(self, key: str) -> bool:
+        """Say whether ``key`` is one of them."""
+        share = self._share
+        if share <= 0:
+            return False
+        if share >= BASIS_POINTS:
+            return True
+        state = self._salted()
+        state.update(key.encode())
+        return int.from_bytes(state.digest(), "big") % BASIS_POINTS < share
+
+
+class Sampler:
+    """Draws a sample of ``share_bp`` basis points of all requests, by a key unique to each.
+
+    For one process only: the draw is Python's own keyed hash (SipHash-1-3) of salt and key, at a
+    tenth of the cost of :func:`bucket`. No other process has the same keys, so none need agree.
+    """
+
+    __slots__ = ("_salt", "_share")
+
+    def __init__(self, salt: str, share_bp: int) -> None:
+        self._salt = f"{salt}\0"
+        self._share = share_bp
+
+    def takes(self, key: str) -> bool:
+        """Say whether the request with this key is in the sample."""
+        return hash(self._salt + key) % BASIS_POINTS < self._share
 
 
 def targeting_key(
@@ -190,24 +230,39 @@ def targeting_key(
     return None
 
 
-def assign(split: Split, key: str | None, *, eligible: bool, request_key: str) -> Assignment:
-    """Assign one request.
+class Assigner:
+    """Assigns the requests of one split, with all prepared that does not depend on the request.
 
-    ``key`` is the targeting key or ``None`` for an anonymous request, which is assigned by
-    ``request_key`` (unique per request), or to the baseline where the split says so. Forced
-    variants and breakers are the caller's business: they override this result.
+    Forced variants and breakers are the caller's business: they override the result.
     """
-    if split.candidate is None:
-        return _DEFAULT
-    if not eligible:
-        return _INELIGIBLE
-    if key is None:
-        if split.on_missing_key == "baseline":
+
+    __slots__ = ("_anonymous", "_share")
+
+    def __init__(self, split: Split) -> None:
+        self._share = None if split.candidate is None else Share(split.salt, split.weight_bp)
+        self._anonymous = split.on_missing_key == "request"
+
+    def assign(self, key: str | None, eligible: bool, request_key: str) -> Assignment:
+        """Assign one request.
+
+        ``key`` is the targeting key or ``None`` for an anonymous request, which is assigned by
+        ``request_key`` (unique per request), or to the baseline where the split says so.
+        """
+        share = self._share
+        if share is None:
+            return _DEFAULT
+        if not eligible:
             return _INELIGIBLE
-        key = request_key
-    if split.weight_bp and bucket(split.salt, key) < split.weight_bp:
-        return _CANDIDATE
-    return _BASELINE
+        if key is None:
+            if not self._anonymous:
+                return _INELIGIBLE
+            key = request_key
+        return _CANDIDATE if share.has(key) else _BASELINE
+
+
+def assign(split: Split, key: str | None, *, eligible: bool, request_key: str) -> Assignment:
+    """Assign one request of ``split``, as :meth:`Assigner.assign` does."""
+    return Assigner(split).assign(key, eligible, request_key)
 
 
 _DEFAULT = Assignment("baseline", "default")

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import re
 
-import msgspec
-
 from gateway.splice import members
-from gateway.wire import Answer, read_answer
+from gateway.wire import Answer, only_usage, read_answer
 
 __all__ = ["EventSplitter", "StreamFilter", "event_data"]
 
 _END = re.compile(rb"(?>\r\n|\r|\n)(?>\r\n|\r|\n)")
 _LINE = re.compile(rb"\r\n|\r|\n")
 _BOM = b"\xef\xbb\xbf"
+_NULL_USAGE = b',"usage":null}\n\n'  # the last member of the outermost object
+_NOTHING = Answer()
 
 MAX_PENDING = 256 * 1024
 """Bytes of one unfinished event that are held back; a longer event passes through in pieces."""
@@ -72,23 +72,10 @@ def event_data(event: bytes) -> bytes | None:
     return b"\n".join(data) if data else None
 
 
-class _Chunk(msgspec.Struct):
-    choices: object = None
-    usage: object = None
-
-    @property
-    def only_usage(self) -> bool:
-        """Whether this is the chunk that ``include_usage`` adds: usage and no choices."""
-        return self.choices == [] and isinstance(self.usage, dict)
-
-
-_CHUNK = msgspec.json.Decoder(_Chunk)
-
-
 def _without_null_usage(event: bytes) -> bytes:
     """Return ``event`` without a top-level ``"usage": null`` in its data."""
-    if event.endswith(b',"usage":null}\n\n'):  # the last member of the outermost object
-        return event[:-16] + b"}\n\n"
+    if event.endswith(_NULL_USAGE):
+        return event[: -len(_NULL_USAGE)] + b"}\n\n"
     start = event.find(b"{")
     if start < 0 or event_data(event) is None or event.count(b"data:", 0, start) != 1:
         return event
@@ -107,7 +94,7 @@ def _without_null_usage(event: bytes) -> bytes:
 
 
 class StreamFilter:
-    """Lets a stream through unchanged and reads its usage; may take the usage chunk out.
+    r"""Lets a stream through unchanged and reads its usage; may take the usage chunk out.
 
     ``strip_usage`` is set where the gateway itself asked for the chunk. What the asking added is
     then taken out again, as OpenAI documents it: the first event with usage and empty ``choices``,
@@ -116,11 +103,17 @@ class StreamFilter:
     Only whole events are let through, so that a stream which breaks off can be ended with an error
     event of our own; an event of more than :data:`MAX_PENDING` bytes is the exception.
 
-    ``answer`` is what the stream said about usage and finish reason so far.
+    ``answer`` is what the stream said about usage and finish reason so far. ``between`` tells
+    whether the stream stands between two events, nothing held back: bytes that end in ``\n\n``
+    and hold no ``"usage"`` are then what :meth:`feed` would return for them, and it need not be
+    called.
     """
 
+    __slots__ = ("_owed", "_splitter", "_strip", "_torn", "answer", "between")
+
     def __init__(self, *, strip_usage: bool = False) -> None:
-        self.answer = Answer()
+        self.answer = _NOTHING
+        self.between = True
         self._strip = strip_usage
         self._splitter = EventSplitter()
         self._owed: bytes | None = None
@@ -128,17 +121,14 @@ class StreamFilter:
 
     def feed(self, data: bytes) -> bytes:
         """Take the next bytes of the stream and return those to pass on."""
-        splitter = self._splitter
-        if (
-            data.endswith(b"\n\n")
-            and b'"usage"' not in data
-            and not splitter.pending
-            and self._owed is None
-        ):
-            self._torn = False
-            return data
+        if self.between and data.endswith(b"\n\n"):
+            if b'"usage"' not in data:
+                return data
+            if data.count(b'"usage"') == data.count(_NULL_USAGE):
+                return data.replace(_NULL_USAGE, b"}\n\n") if self._strip else data
         kept: list[bytes] = []
-        for piece in splitter.feed(data):
+        data = self._pass_whole(data, kept)
+        for piece in self._splitter.feed(data) if data else ():
             event = self._settle(piece, kept)
             removed = b'"usage"' in event and self._inspect(event)
             if self._strip and b'"usage"' in event:
@@ -148,10 +138,27 @@ class StreamFilter:
             if not removed:
                 self._torn = False
                 kept.append(event)
-        if splitter.pending > MAX_PENDING:
+        pending = self._splitter.pending
+        if pending > MAX_PENDING:
             self._torn = True
-            kept.append(self._settle(splitter.flush(), kept))
+            kept.append(self._settle(self._splitter.flush(), kept))
+        self.between = not pending and self._owed is None and not self._torn
         return b"".join(kept)
+
+    def _pass_whole(self, data: bytes, kept: list[bytes]) -> bytes:
+        """Pass on all events up to the last blank line at once, and return what is left to cut.
+
+        They go as they are, so that they need not be told apart, if none speaks of usage.
+        """
+        end = data.rfind(b"\n\n") + 2
+        if end < 2 or self._owed is not None:
+            return data
+        whole, rest = self._splitter.flush() + data[:end], data[end:]
+        if b"\r" in whole or b'"usage"' in whole:
+            return whole + rest
+        self._torn = False
+        kept.append(whole)
+        return rest
 
     def _settle(self, event: bytes, kept: list[bytes]) -> bytes:
         """Give an LF that a chunk boundary cut off to the event before, kept or removed."""
@@ -182,11 +189,7 @@ class StreamFilter:
             self.answer = answer
         if not self._strip:
             return False
-        try:
-            chunk = _CHUNK.decode(data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return False
-        if chunk.only_usage:
+        if only_usage(data):
             self._strip = False
             return True
         return False

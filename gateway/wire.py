@@ -16,10 +16,22 @@ import msgspec
 
 from gateway.errors import RequestError
 
-__all__ = ["Answer", "Peek", "document", "lookup", "multipart_model", "peek", "read_answer"]
+__all__ = [
+    "Answer",
+    "Peek",
+    "Rest",
+    "document",
+    "lookup",
+    "multipart_model",
+    "only_usage",
+    "peek",
+    "read_answer",
+    "read_rest",
+    "read_role",
+]
 
 
-class Peek(msgspec.Struct, frozen=True):
+class Peek(msgspec.Struct, frozen=True, gc=False):
     """The fields of a request that decide its way. Absent fields are ``None``."""
 
     model: str | None = None
@@ -56,12 +68,8 @@ class Peek(msgspec.Struct, frozen=True):
         """Whether one answer was asked for; several can't be paired one to one."""
         return self.n is None or self.n == 1
 
-    def targets(self) -> dict[str, Any]:
-        """Return the fields that a targeting key, segment or risk tier can stand in."""
-        return {"model": self.model, "user": self.user, "metadata": self.metadata}
 
-
-_PEEK = msgspec.json.Decoder(Peek)
+_peek = msgspec.json.Decoder(Peek).decode
 
 
 def peek(body: bytes) -> Peek:
@@ -72,7 +80,7 @@ def peek(body: bytes) -> Peek:
     beyond a double) is let through: it is the upstream's to judge.
     """
     try:
-        return _PEEK.decode(body)
+        return _peek(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         values = document(body)
     model = values.get("model")
@@ -126,7 +134,7 @@ def multipart_model(body: bytes) -> tuple[str, int, int] | None:
     return match[1].decode("utf-8", "replace"), match.start(1), match.end(1)
 
 
-class Answer(msgspec.Struct, frozen=True):
+class Answer(msgspec.Struct, frozen=True, gc=False):
     """What is counted of an answer. ``None`` where the upstream did not say."""
 
     input_tokens: int | None = None
@@ -134,29 +142,29 @@ class Answer(msgspec.Struct, frozen=True):
     finish_reason: str | None = None
 
 
-class _Usage(msgspec.Struct):
+class _Usage(msgspec.Struct, gc=False):
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     input_tokens: int | None = None
     output_tokens: int | None = None
 
 
-class _Choice(msgspec.Struct):
+class _Choice(msgspec.Struct, gc=False):
     finish_reason: str | None = None
 
 
-class _Response(msgspec.Struct):
+class _Response(msgspec.Struct, gc=False):
     usage: _Usage | None = None
     status: str | None = None
 
 
-class _Document(msgspec.Struct):
+class _Document(msgspec.Struct, gc=False):
     usage: _Usage | None = None
     choices: list[_Choice] | None = None
     response: _Response | None = None
 
 
-_DOCUMENT = msgspec.json.Decoder(_Document)
+_read = msgspec.json.Decoder(_Document).decode
 
 
 def read_answer(body: bytes) -> Answer:
@@ -166,7 +174,7 @@ def read_answer(body: bytes) -> Answer:
     ``response.completed`` event of a stream.
     """
     try:
-        answer = _DOCUMENT.decode(body)
+        answer = _read(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _NOTHING
     usage = answer.usage
@@ -175,18 +183,15 @@ def read_answer(body: bytes) -> Answer:
     reason = answer.choices[0].finish_reason if answer.choices else None
     if usage is None:
         return Answer(finish_reason=reason)
+    read, written = usage.prompt_tokens, usage.completion_tokens
     return Answer(
-        input_tokens=_first(usage.prompt_tokens, usage.input_tokens),
-        output_tokens=_first(usage.completion_tokens, usage.output_tokens),
-        finish_reason=reason,
+        usage.input_tokens if read is None else read,
+        usage.output_tokens if written is None else written,
+        reason,
     )
 
 
 _NOTHING = Answer()
-
-
-def _first(one: int | None, other: int | None) -> int | None:
-    return other if one is None else one
 
 
 def lookup(source: str, headers: Mapping[str, str], body: Mapping[str, Any]) -> str | None:
@@ -202,3 +207,58 @@ def lookup(source: str, headers: Mapping[str, str], body: Mapping[str, Any]) -> 
     if isinstance(value, int | float) and not isinstance(value, bool):
         return str(value)
     return None
+
+
+class _Role(msgspec.Struct, gc=False):
+    role: object = None
+
+
+_role = msgspec.json.Decoder(_Role).decode
+
+
+def read_role(message: bytes) -> object:
+    """Return the role of a chat message in JSON, ``None`` where it has none that can be read."""
+    try:
+        return _role(message).role
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+class Rest(msgspec.Struct, gc=False):
+    """What :func:`gateway.splice` asks of a body whose model was taken out."""
+
+    model: object = msgspec.UNSET
+    stream_options: object = msgspec.UNSET
+
+
+_rest = msgspec.json.Decoder(Rest).decode
+
+
+def read_rest(body: bytes) -> Rest | None:
+    """Return what ``body`` says beside the model that was taken out; ``None`` if there is another.
+
+    This proves that the one taken out was the only one at the top level: the peek found a model,
+    and now a parser finds none. Parsing takes less than half the time of searching for others.
+    """
+    try:
+        rest = _rest(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    return rest if rest.model is msgspec.UNSET else None
+
+
+class _Chunk(msgspec.Struct):
+    choices: object = None
+    usage: object = None
+
+
+_chunk = msgspec.json.Decoder(_Chunk).decode
+
+
+def only_usage(data: bytes) -> bool:
+    """Say whether an event's data is the chunk that ``include_usage`` adds: usage, no choices."""
+    try:
+        chunk = _chunk(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return chunk.choices == [] and isinstance(chunk.usage, dict)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import ssl
 from collections.abc import Mapping
 
 import httpx
 
+from gateway.errors import SettingsError
 from gateway.settings import Settings
+from gateway.upstream import outbound
 
 __all__ = ["DeploymentProbe"]
 
@@ -40,15 +41,15 @@ class DeploymentProbe:
         key = deployment.api_key(self._environ)
         headers = {"authorization": f"Bearer {key.get_secret_value()}"} if key else {}
         try:
-            verify: ssl.SSLContext | bool = (
-                ssl.create_default_context(cafile=str(deployment.ca_file))
-                if deployment.ca_file
-                else True
-            )
-            with httpx.Client(verify=verify, timeout=self._timeout, trust_env=False) as client:
+            way = outbound(name, deployment, self._environ)
+            with httpx.Client(
+                verify=way.verify, proxy=way.proxy_url, timeout=self._timeout, trust_env=False
+            ) as client:
                 answer = client.get(f"{deployment.base_url}/models", headers=headers)
         except httpx.TimeoutException:
             return f"it did not answer within {self._timeout:g} s"
+        except SettingsError as error:
+            return f"its settings can't be used here ({error})"
         except (httpx.HTTPError, OSError) as error:
             return f"it can't be reached ({type(error).__name__})"
         if answer.status_code >= 500 or answer.status_code in {401, 403}:

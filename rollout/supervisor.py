@@ -70,6 +70,13 @@ class Supervisor:
         process = self._processes.get(name)
         return process.pid if process is not None and process.returncode is None else None
 
+    def send(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to a part, if it is up."""
+        process = self._processes.get(name)
+        if process is not None and process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(number)
+
     async def start(self, *, ready_within: float = 30.0) -> None:
         """Start every part and return when all are ready.
 

@@ -11,6 +11,7 @@ from gateway.settings import Contract, Settings
 from gateway.store.engine import Store
 from gateway.store.evidence import Evidence, EvidenceKind
 from gateway.store.tables import JudgmentRow
+from gateway.upstream import outbound
 from shadow.answer import COMPARABLE, endpoint_of, read_answer
 from shadow.budget import DailyBudget
 from shadow.checks import CheckResult, run_checks
@@ -27,7 +28,10 @@ _TRIED_LATER = frozenset({408, 429})
 
 
 class Evaluator:
-    """Turns claims into results. `environ` holds the deployments' keys, `clock` Unix seconds."""
+    """Turns claims into results. `environ` holds the deployments' keys, `clock` Unix seconds.
+
+    Raises `SettingsError` where a deployment's certificates can't be used.
+    """
 
     def __init__(
         self,
@@ -50,6 +54,10 @@ class Evaluator:
         self.lag = LoopLag()
         """Watched by the worker while it runs."""
         self._targets: dict[str, MirrorTarget] = {}
+        self._outbound = {
+            name: outbound(name, deployment, environ)
+            for name, deployment in settings.deployments.items()
+        }
 
     async def evaluate(self, claim: Claim, plan: Plan) -> Finished:
         """Evaluate one claimed pair. Raises `StoreError` only: without a store nothing is spent."""
@@ -198,6 +206,7 @@ class Evaluator:
                 api_key=deployment.api_key(self._environ),
                 max_body_bytes=self._settings.gateway.max_capture_bytes,
                 rng=self._rng,
+                outbound=self._outbound[name],
                 lag=self.lag,
             )
         return self._targets[name]

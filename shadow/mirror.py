@@ -21,6 +21,7 @@ from gateway.errors import RequestError
 from gateway.settings import Deployment
 from gateway.splice import Rewrite
 from gateway.store.tables import CaptureRow
+from gateway.upstream import Outbound
 from gateway.wire import peek
 from shadow.answer import endpoint_of, read_answer
 from shadow.lag import LoopLag
@@ -32,6 +33,7 @@ MIRROR_HEADER = "x-coalmine-mirror"
 
 _POLL_S = 2.0
 _NOT_AUTHORISED = frozenset({401, 403})
+_REFUSED_BY_PROXY = "the proxy refused the mirror; check proxy_auth_env"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class MirrorTarget:
         api_key: SecretStr | None,
         max_body_bytes: int,
         rng: Random,
+        outbound: Outbound = Outbound(),  # noqa: B008 - frozen
         clock: Callable[[], float] = time.monotonic,
         lag: LoopLag | None = None,
     ) -> None:
@@ -69,12 +72,12 @@ class MirrorTarget:
         headers = {"content-type": "application/json", MIRROR_HEADER: "1"}
         if api_key is not None:
             headers["authorization"] = f"Bearer {api_key.get_secret_value()}"
-        ca_file = deployment.ca_file
         self._http = httpx.AsyncClient(
             headers=headers,
             timeout=httpx.Timeout(None),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
-            verify=ssl.create_default_context(cafile=str(ca_file)) if ca_file else True,
+            verify=outbound.verify,
+            proxy=outbound.proxy_url,
             trust_env=False,
         )
         self._max_body_bytes = max_body_bytes
@@ -159,6 +162,10 @@ class MirrorTarget:
                 timed_out=True,
             )
             return Mirrored(arm, _text(received)), None
+        except httpx.ProxyError as error:
+            status_text = str(error)[:3]  # of its answer to CONNECT
+            unusable = _REFUSED_BY_PROXY if status_text in {"403", "407"} else None
+            return Mirrored(_failed(f"proxy: status {status_text}"), unusable=unusable), None
         except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError, OSError) as error:
             return Mirrored(_failed(f"connection: {type(error).__name__}"), _text(received)), None
         text = _text(received)
@@ -175,6 +182,8 @@ class MirrorTarget:
         unusable = None
         if status in _NOT_AUTHORISED:
             unusable = f"the mirror is not authorised (status {status}); set api_key_env"
+        elif status == 407:
+            unusable = _REFUSED_BY_PROXY
         return Mirrored(arm, text, unusable), _seconds(response.headers.get("retry-after"))
 
     async def _look_at_queue(self) -> None:

@@ -18,6 +18,7 @@ from gateway.errors import SettingsError, StoreUnavailable
 from gateway.settings import Settings
 from gateway.store.engine import Store, open_store
 from gateway.store.replicas import this_replica
+from gateway.upstream import outbound
 from shadow.evaluate import Evaluator
 from shadow.judge import Judge
 from shadow.judge.cache import JudgeCache
@@ -39,7 +40,7 @@ async def serve_worker(
     """Run a worker until `stop` is set; `started` hears the URL of its metrics.
 
     The store may be away at the start: it is waited for. Raises `SettingsError` where the metrics
-    address is taken or the rubric can't be read.
+    address is taken, or the rubric or a certificate can't be read.
     """
     rubric = read_rubric(settings)
     registry = CollectorRegistry()
@@ -108,7 +109,7 @@ def build_judge(
         timeout_s=declared.timeout,
         max_concurrency=declared.max_concurrency,
         parameters=deployment.parameters,
-        ca_file=str(deployment.ca_file) if deployment.ca_file else None,
+        outbound=outbound(declared.deployment, deployment, environ),
     )
     return Judge(
         client,

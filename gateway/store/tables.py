@@ -2,7 +2,7 @@
 
 Who writes what: gateways write ``replica``, ``capture``, ``pair`` (new), ``funnel`` and window
 evidence; workers finish pairs and write ``judgment`` and pair evidence; the controller alone writes
-``rollout``, ``split`` and ``transition``.
+``rollout``, ``split`` and ``transition``; operations of people write ``reload``.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ __all__ = [
     "JudgmentRow",
     "LeaseRow",
     "PairRow",
+    "ReloadRow",
     "ReplicaRow",
     "RolloutRow",
     "SplitRow",
@@ -54,7 +55,8 @@ class ReplicaRow(SQLModel, table=True):
     """A running process, and for a gateway the split revisions that it serves.
 
     ``revisions`` is ``{route: {"revision", "applied_at", "last_candidate_at"}}``. ``last_batch``
-    numbers the last batch that this replica wrote: a batch written twice counts once.
+    numbers the last batch that this replica wrote: a batch written twice counts once. ``settings``
+    is what a gateway says of its own (:meth:`gateway.reload.Report.to_document`).
     """
 
     __tablename__: ClassVar[Any] = "replica"
@@ -67,6 +69,16 @@ class ReplicaRow(SQLModel, table=True):
     stopped_at: float | None = None
     last_batch: int = 0
     revisions: dict[str, Any] = Field(default_factory=dict, sa_column=_json(nullable=False))
+    settings: dict[str, Any] | None = Field(default=None, sa_column=_json())
+
+
+class ReloadRow(SQLModel, table=True):
+    """Somebody asked the gateways to read their settings again; the highest ``number`` counts."""
+
+    __tablename__: ClassVar[Any] = "reload"
+    number: int | None = Field(default=None, sa_column=Column(_BIG, primary_key=True))
+    requested_at: float
+    requested_by: str
 
 
 class CaptureRow(SQLModel, table=True):

@@ -1,244 +1,206 @@
-"""One connection to a deployment, and one exchange on it at a time."""
+"""One connection to a deployment, and one exchange on it at a time.
+
+The hot path is driven by callbacks: a task and two futures per request would cost as much as all
+the rest of it.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import ssl
 from typing import Protocol, cast
 
-import httptools
+from gateway.errors import (
+    ConnectFailed,
+    UpstreamClosed,
+    UpstreamError,
+    UpstreamProtocolError,
+    UpstreamTimeout,
+)
+from gateway.http1 import (
+    Body,
+    ChunkedBody,
+    FixedBody,
+    MalformedError,
+    ResponseHead,
+    RestBody,
+    read_response,
+)
 
-from gateway.errors import UpstreamClosed, UpstreamError, UpstreamProtocolError, UpstreamTimeout
-
-__all__ = ["Connection", "Exchange"]
-
-HIGH_WATER = 64 * 1024
-"""Bytes of an answer held for a slow client; beyond, the upstream is not read."""
+__all__ = ["Connection", "Link", "Owner", "Receiver", "Request", "refused_by_proxy"]
 
 MAX_HEAD = 64 * 1024
 """Bytes of an answer's status line and headers."""
-
+READ_SIZE = 64 * 1024
+"""Bytes read at once at most, and so held for a client that is too slow at that moment."""
+_LARGE = 64 * 1024  # bytes of a request body from which joining it to the head costs more
 _UNFRAMED = frozenset({204, 304})
 
 
-class Clocks(Protocol):
-    """What a connection needs to know of time limits, in seconds."""
-
-    @property
-    def first_byte(self) -> float:
-        """Until the body of the answer begins."""
-
-    @property
-    def idle(self) -> float:
-        """Between two pieces of the answer."""
+def refused_by_proxy(name: str, status: int) -> ConnectFailed:
+    """Return the error for a proxy that answered with ``status`` on its own account."""
+    hint = "; check proxy_auth_env" if status == 407 else ""
+    return ConnectFailed(f"the proxy of deployment {name!r} refused, with status {status}{hint}")
 
 
-class Exchange:
-    """One request on its way and the answer as it comes in.
+Request = tuple[bytes, bytes, bytes]
+"""A request as it goes out: method, the whole head with its empty line, and body."""
 
-    Await :meth:`head`, then :meth:`read` until it returns ``b""``. Both raise
-    :class:`~gateway.errors.UpstreamError`. :meth:`cancel` may be called at any time and closes the
-    upstream connection at once unless the answer is complete.
-    """
 
-    __slots__ = (
-        "_chunks",
-        "_connection",
-        "_error",
-        "_size",
-        "_waiter",
-        "answered",
-        "complete",
-        "headers",
-        "status",
-    )
+class Link(Protocol):
+    """A receiver's way back to the source of its answer."""
 
-    def __init__(self, connection: Connection) -> None:
-        self.status = 0
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.answered = False
-        """Whether any byte of an answer has arrived."""
-        self.complete = False
-        """Whether the whole answer has arrived (it may not have been read yet)."""
-        self._connection: Connection | None = connection
-        self._chunks: list[bytes] = []
-        self._size = 0
-        self._error: UpstreamError | None = None
-        self._waiter: asyncio.Future[None] | None = None
+    def pause(self) -> None:
+        """Don't read on from the deployment: the client is slow."""
 
-    async def head(self) -> None:
-        """Wait for status and headers."""
-        while not self.status:
-            if self._error is not None:
-                raise self._error
-            await self._wait()
-
-    async def read(self) -> bytes:
-        """Return the bytes that have arrived, waiting for at least one; ``b""`` at the end."""
-        while not self._chunks:
-            if self.complete:
-                return b""
-            if self._error is not None:
-                raise self._error
-            await self._wait()
-        chunks = self._chunks
-        data = chunks[0] if len(chunks) == 1 else b"".join(chunks)
-        self._chunks = []
-        self._size = 0
-        if self._connection is not None:
-            self._connection.drained()
-        return data
+    def resume(self) -> None:
+        """Read on."""
 
     def cancel(self) -> None:
-        """Give the exchange up: an unfinished answer's connection is closed at once."""
-        connection, self._connection = self._connection, None
-        if connection is not None and not self.complete:
-            connection.abort()
-
-    async def _wait(self) -> None:
-        self._waiter = asyncio.get_running_loop().create_future()
-        try:
-            await self._waiter
-        finally:
-            self._waiter = None
-
-    # Called by the connection.
-
-    def add(self, data: bytes) -> bool:
-        """Take a piece of the body; ``True`` asks the connection to stop reading."""
-        self._chunks.append(data)
-        self._size += len(data)
-        return self._size > HIGH_WATER
-
-    @property
-    def unread(self) -> bool:
-        """Whether pieces wait to be read, so that silence is not the upstream's fault."""
-        return bool(self._chunks)
-
-    def fail(self, error: UpstreamError) -> None:
-        """End the exchange with ``error``; what has arrived can still be read."""
-        self._connection = None
-        if not self.complete and self._error is None:
-            self._error = error
-        self.wake()
-
-    def finish(self) -> None:
-        """Mark the answer as complete."""
-        self.complete = True
-        self._connection = None
-        self.wake()
-
-    def wake(self) -> None:
-        """Resume whoever waits in :meth:`head` or :meth:`read`."""
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
+        """Give the exchange up, closing the upstream connection. Nothing is called afterwards."""
 
 
-class Connection(asyncio.Protocol):
-    """The transport's side: parses answers, applies back-pressure and time limits.
+class Receiver(Protocol):
+    """Who gets the answer to a request: ``answered``, then ``received``; or at last ``failed``.
 
-    ``release`` is called with the connection when it can serve another exchange, ``lost`` when it
-    is gone. ``name`` is the deployment's, for error messages.
+    ``link`` is set while the exchange is under way and ``None`` once it has ended either way.
+    """
+
+    link: Link | None
+
+    def answered(self, head: ResponseHead, data: bytes, last: bool) -> None:
+        """Take the head and what came of the body with it; ``last`` with the whole answer."""
+
+    def received(self, data: bytes, last: bool) -> None:
+        """Take the next bytes of the body (none, perhaps, with ``last``)."""
+
+    def failed(self, error: UpstreamError) -> None:
+        """Take the news that the answer will not come, or not to its end."""
+
+
+class Owner(Protocol):
+    """The pool that a connection belongs to. ``name`` is the deployment's, for messages.
+
+    ``proxied`` tells that a proxy answers, which is asked for whole URLs.
+    """
+
+    name: str
+    proxied: bool
+    room: memoryview
+    """Where bytes are read into; shared, as they are taken out at once."""
+
+    def released(self, connection: Connection) -> None:
+        """Take the connection back; it can serve another exchange."""
+
+    def lost(self, connection: Connection) -> None:
+        """Forget the connection; it is closed."""
+
+    def again(self, request: Request, receiver: Receiver) -> None:
+        """Send a request once more, on a new connection."""
+
+
+class Connection(asyncio.BufferedProtocol):
+    """The transport's side: reads answers, applies back-pressure.
+
+    Time limits are looked after by the pool, which calls :meth:`late` now and then: ``started`` and
+    ``last`` are when the exchange began and when it last showed signs of life (loop time, seconds).
     """
 
     __slots__ = (
-        "_clocks",
-        "_exchange",
-        "_framed",
-        "_got_body",
-        "_head_done",
-        "_head_size",
-        "_headers",
-        "_keep_alive",
-        "_last",
+        "_body",
+        "_buffer",
+        "_head",
         "_loop",
-        "_lost",
-        "_message_done",
-        "_method",
-        "_parser",
+        "_owner",
         "_paused",
-        "_release",
-        "_started",
-        "_status",
-        "_surplus",
-        "_timer",
+        "_receiver",
+        "_request",
         "_transport",
+        "answering",
+        "born",
         "idle_since",
-        "name",
+        "last",
+        "started",
         "uses",
     )
 
-    def __init__(
-        self,
-        name: str,
-        clocks: Clocks,
-        release: Callable[[Connection], None],
-        lost: Callable[[Connection], None],
-    ) -> None:
-        self.name = name
-        self.uses = 0
-        self.idle_since = 0.0
-        self._clocks = clocks
-        self._release = release
-        self._lost = lost
+    def __init__(self, owner: Owner) -> None:
         self._loop = asyncio.get_running_loop()
-        self._parser = httptools.HttpResponseParser(self)
+        self._owner = owner
         self._transport: asyncio.Transport | None = None
-        self._exchange: Exchange | None = None
-        self._timer: asyncio.TimerHandle | None = None
+        self._receiver: Receiver | None = None
+        self._request: Request | None = None
+        self._head: ResponseHead | None = None
+        self._body: Body | None = None
+        self._buffer = b""
         self._paused = False
-        self._surplus = False
-        self._begin(b"GET")
+        self.answering = False
+        """Whether the body of the answer has begun."""
+        self.uses = 0
+        self.born = self.idle_since = self.started = self.last = self._loop.time()
 
-    def _begin(self, method: bytes) -> None:
-        self._method = method
-        self._status = 0
-        self._headers: list[tuple[bytes, bytes]] = []
-        self._head_size = 0
-        self._head_done = False
-        self._framed = False
-        self._got_body = False
-        self._keep_alive = False
-        self._message_done = False
+    def usable(self, idle: float) -> bool:
+        """Whether the connection is open, and for at most ``idle`` seconds between exchanges."""
+        transport = self._transport
+        return (
+            transport is not None
+            and self._receiver is None
+            and self._loop.time() - self.idle_since <= idle
+            and not transport.is_closing()
+        )
 
     @property
-    def usable(self) -> bool:
-        """Whether the connection is open and between exchanges."""
-        transport = self._transport
-        return self._exchange is None and transport is not None and not transport.is_closing()
+    def busy(self) -> bool:
+        """Whether an exchange is under way."""
+        return self._receiver is not None
 
-    def send(self, method: bytes, head: bytes, body: bytes) -> Exchange:
-        """Write a request (``head`` ends in an empty line) and return its exchange."""
+    def send(self, request: Request, receiver: Receiver) -> None:
+        """Write a request; its answer goes to ``receiver``."""
         transport = self._transport
-        exchange = Exchange(self)
         if transport is None or transport.is_closing():
-            exchange.fail(UpstreamClosed(f"deployment {self.name!r} closed the connection"))
-            return exchange
-        self._begin(method)
-        self._exchange = exchange
+            if self.uses:
+                self._owner.again(request, receiver)
+            else:
+                receiver.link = None
+                receiver.failed(
+                    UpstreamClosed(f"deployment {self._owner.name!r} closed the connection at once")
+                )
+            return
+        self._receiver = receiver
+        self._request = request
+        self._head = self._body = None
+        self.answering = False
         self.uses += 1
-        self._started = self._last = self._loop.time()
-        first_look = min(self._clocks.first_byte, self._clocks.idle)
-        self._timer = self._loop.call_later(first_look, self._check_time)
-        if len(body) < HIGH_WATER:
+        self.started = self.last = self._loop.time()
+        receiver.link = self
+        _, head, body = request
+        if len(body) < _LARGE:
             transport.write(head + body)
         else:
-            transport.write(head)
-            transport.write(body)
-        return exchange
+            transport.writelines((head, body))
 
-    def drained(self) -> None:
-        """Read on after back-pressure."""
+    # Link
+
+    def pause(self) -> None:
+        """Don't read on."""
+        if not self._paused and self._transport is not None and not self._transport.is_closing():
+            self._paused = True
+            self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """Read on."""
         if self._paused:
             self._paused = False
-            self._last = self._loop.time()
+            self.last = self._loop.time()
             if self._transport is not None and not self._transport.is_closing():
                 self._transport.resume_reading()
 
-    def abort(self) -> None:
+    def cancel(self) -> None:
         """Close at once, dropping what was not sent."""
-        self._stop_timer()
-        self._exchange = None
+        receiver, self._receiver = self._receiver, None
+        if receiver is not None:
+            receiver.link = None
+        self._request = None
         if self._transport is not None:
             self._transport.abort()
 
@@ -247,7 +209,28 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.close()
 
-    # asyncio.Protocol
+    def fail(self, error: UpstreamError) -> None:
+        """End the exchange with ``error`` and close."""
+        receiver = self._receiver
+        self.cancel()
+        if receiver is not None:
+            receiver.failed(error)
+
+    def late(self, now: float, first_byte: float, idle: float, total: float | None) -> None:
+        """Fail the exchange if it has taken longer than these limits (seconds)."""
+        if total is not None and now - self.started > total:
+            what, limit = "did not end its answer", total
+        elif not self.answering:
+            if now - self.started <= first_byte:
+                return
+            what, limit = "did not begin its answer", first_byte
+        elif self._paused or now - self.last <= idle:  # paused: the client is slow
+            return
+        else:
+            what, limit = "fell silent", idle
+        self.fail(UpstreamTimeout(f"deployment {self._owner.name!r} {what} within {limit:g} s"))
+
+    # asyncio.BufferedProtocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the transport."""
@@ -255,158 +238,132 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Settle the exchange that was under way, if any."""
-        self._stop_timer()
         self._transport = None
-        exchange, self._exchange = self._exchange, None
-        self._lost(self)
-        if exchange is None:
+        receiver, self._receiver = self._receiver, None
+        request, self._request = self._request, None
+        self._owner.lost(self)
+        if receiver is None:
             return
-        if self._head_done and not self._framed and exc is None:
-            exchange.finish()  # an answer without a length ends where the connection does
-            return
-        why = "closed the connection before its answer was complete"
-        if not exchange.answered:
-            why = "closed the connection without an answer"
-        exchange.fail(UpstreamClosed(f"deployment {self.name!r} {why}"))
+        receiver.link = None
+        if self._head is not None and type(self._body) is RestBody and exc is None:
+            receiver.received(b"", True)
+        elif self._head is None and not self._buffer and self.uses > 1 and request is not None:
+            # the usual race: the other side's idle timeout closed a kept connection just now
+            self._owner.again(request, receiver)
+        else:
+            why = "closed the connection before its answer was complete"
+            if self._head is None and not self._buffer:
+                why = "closed the connection without an answer"
+            if isinstance(exc, ssl.SSLError) and exc.reason:
+                why += f": {exc.reason}"  # such as that it wants a client's certificate
+            receiver.failed(UpstreamClosed(f"deployment {self._owner.name!r} {why}"))
+
+    def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002 - asyncio's signature
+        """Bound what is read at once."""
+        return self._owner.room
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take what was read."""
+        self.data_received(bytes(self._owner.room[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
-        """Parse; then wake the reader once, however many chunks came together."""
-        exchange = self._exchange
-        if exchange is None:
-            self.abort()  # an answer to nothing
+        """Hand on what came, in one call however many chunks came together."""
+        receiver = self._receiver
+        if receiver is None:
+            self.cancel()  # an answer to nothing
             return
-        exchange.answered = True
-        self._last = self._loop.time()
+        self.last = self._loop.time()
         try:
-            self._parser.feed_data(data)
-        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
-            if not self._message_done:
-                self._fail(
-                    UpstreamProtocolError(f"deployment {self.name!r} does not speak HTTP/1.1")
-                )
+            body = self._body
+            if body is None:
+                self._begin(data, receiver)
                 return
-            self._surplus = True
-        if self._message_done:
-            self._end(exchange)
+            payload = body.feed(data)
+        except MalformedError:
+            self.fail(
+                UpstreamProtocolError(f"deployment {self._owner.name!r} does not speak HTTP/1.1")
+            )
             return
-        if not self._head_done:
-            self._head_size += len(data)
-            if self._head_size > MAX_HEAD:
-                self._garbage(f"sent headers of more than {MAX_HEAD} bytes")
+        if body.done:
+            self._end(receiver, spoiled=bool(body.rest))
+            receiver.received(payload, True)
+        elif payload:
+            self.answering = True
+            receiver.received(payload, False)
+
+    def _begin(self, data: bytes, receiver: Receiver) -> None:
+        """Read the head, and what came of the body with it."""
+        found = self._read_head(self._buffer + data if self._buffer else data)
+        if found is None:
             return
-        exchange.wake()
-
-    # httptools callbacks
-
-    def on_message_begin(self) -> None:
-        """Notice an answer that follows a complete one unasked."""
-        if self._message_done:
-            self._surplus = True
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Collect a header; trailers are dropped."""
-        if self._head_done or self._message_done:
+        head, data = found
+        self._head = head
+        length, request = head.length, self._request
+        if head.status in _UNFRAMED or request is None or request[0] == b"HEAD":
+            self._end(receiver, spoiled=bool(data))
+            receiver.answered(head, b"", True)
             return
-        self._head_size += len(name) + len(value)
-        if self._head_size > MAX_HEAD:
-            raise ValueError("head too large")
-        name = name.lower()
-        if name == b"content-length" or (
-            name == b"transfer-encoding" and b"chunked" in value.lower()
-        ):
-            self._framed = True
-        self._headers.append((name, value))
-
-    def on_headers_complete(self) -> None:
-        """Publish status and headers, unless they are interim (1xx)."""
-        if self._message_done:
-            return
-        status = self._parser.get_status_code()
-        self._status = status
-        if status < 200:
-            return
-        self._head_done = True
-        self._keep_alive = self._parser.should_keep_alive()
-        exchange = self._exchange
-        if exchange is not None:
-            exchange.headers = self._headers
-            exchange.status = status
-        if status in _UNFRAMED or self._method == b"HEAD":
-            self._framed = True
-            self._message_done = True
-            self._surplus = self._surplus or self._method == b"HEAD"
-
-    def on_body(self, data: bytes) -> None:
-        """Take a piece of the body."""
-        exchange = self._exchange
-        if exchange is None or self._message_done:
-            return
-        self._got_body = True
-        if exchange.add(data) and not self._paused and self._transport is not None:
-            self._paused = True
-            self._transport.pause_reading()
-
-    def on_message_complete(self) -> None:
-        """Note the end of the answer; an interim one only makes room for the final one."""
-        if self._status < 200:
-            self._headers = []
-            self._framed = False
+        if length is not None:
+            if len(data) == length:  # the usual case, without an object
+                self._end(receiver, spoiled=False)
+                receiver.answered(head, data, True)
+                return
+            body: Body = FixedBody(length)
+        elif head.chunked:
+            body = ChunkedBody()
         else:
-            self._message_done = True
+            body = RestBody()
+        self._body = body
+        payload = body.feed(data) if data else b""
+        if body.done:
+            self._end(receiver, spoiled=bool(body.rest))
+            receiver.answered(head, payload, True)
+        else:
+            self.answering = bool(payload)
+            receiver.answered(head, payload, False)
 
-    def _end(self, exchange: Exchange) -> None:
-        self._stop_timer()
-        self._exchange = None
-        transport = self._transport
+    def _read_head(self, data: bytes) -> tuple[ResponseHead, bytes] | None:
+        """Return the head and what follows it, past interim heads; ``None`` until it is here."""
+        while True:
+            end = data.find(b"\r\n\r\n")
+            if end > MAX_HEAD or (end < 0 and len(data) > MAX_HEAD):
+                what = f"sent headers of more than {MAX_HEAD} bytes"
+                self.fail(UpstreamProtocolError(f"deployment {self._owner.name!r} {what}"))
+                return None
+            if end < 0:
+                if not b"HTTP/1.".startswith(data[:7]):
+                    raise MalformedError("This is no HTTP/1.1.")
+                self._buffer = data
+                return None
+            head = read_response(data[:end])
+            data = data[end + 4 :]
+            if head.status >= 200:
+                if head.status == 407 and self._owner.proxied:
+                    # between the proxy and us: no client could do anything about it
+                    self.fail(refused_by_proxy(self._owner.name, 407))
+                    return None
+                self._buffer = b""
+                return head, data
+            if head.status == 101:
+                raise MalformedError("Nobody asked for another protocol.")
+            self.uses = 1  # it has the request: not to be sent again as if it had never come
+
+    def _end(self, receiver: Receiver, *, spoiled: bool) -> None:
+        """Give the connection back, or close it where it can't be used again."""
+        self._receiver = self._request = None
+        receiver.link = None
+        transport, head = self._transport, self._head
+        if transport is None or transport.is_closing():
+            return
         if (
-            transport is not None
-            and not transport.is_closing()
-            and not self._surplus
-            and self._keep_alive
-            and transport.get_write_buffer_size() == 0
+            spoiled
+            or head is None
+            or not head.keep_alive
+            or transport.get_write_buffer_size()  # answered before it had the whole request
         ):
-            if self._paused:
-                self._paused = False
-                transport.resume_reading()
-            exchange.finish()
-            self._release(self)
-        else:
-            exchange.finish()
-            if transport is not None:
-                transport.abort()
-
-    def _garbage(self, what: str) -> None:
-        self._fail(UpstreamProtocolError(f"deployment {self.name!r} {what}"))
-
-    def _fail(self, error: UpstreamError) -> None:
-        exchange = self._exchange
-        self.abort()
-        if exchange is not None:
-            exchange.fail(error)
-
-    def _stop_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _check_time(self) -> None:
-        """Fail the exchange if it is late; otherwise look again when it could be.
-
-        One timer per exchange, moved lazily, instead of one per piece.
-        """
-        exchange = self._exchange
-        if exchange is None:
+            transport.abort()
             return
-        now = self._loop.time()
-        if not self._got_body:
-            due, limit = self._started + self._clocks.first_byte, self._clocks.first_byte
-        elif self._paused or exchange.unread:
-            due = now + self._clocks.idle  # the client is slow, not the upstream
-            limit = self._clocks.idle
-        else:
-            due, limit = self._last + self._clocks.idle, self._clocks.idle
-        if now >= due - 0.001:
-            what = "did not begin its answer" if not self._got_body else "fell silent"
-            self._fail(UpstreamTimeout(f"deployment {self.name!r} {what} within {limit:g} s"))
-        else:
-            self._timer = self._loop.call_later(due - now, self._check_time)
+        if self._paused:
+            self._paused = False
+            transport.resume_reading()
+        self._owner.released(self)

@@ -14,7 +14,17 @@ from prometheus_client import CollectorRegistry
 
 from gateway.settings import Settings
 from gateway.store import Store
-from rollout.api import audit, docs_page, fleet, health, operations, pairs, rollouts, tokens
+from rollout.api import (
+    audit,
+    docs_page,
+    fleet,
+    gateways,
+    health,
+    operations,
+    pairs,
+    rollouts,
+    tokens,
+)
 from rollout.api.context import Api
 from rollout.api.gatekeeper import Gatekeeper
 from rollout.api.openapi import install_openapi
@@ -67,7 +77,7 @@ def create_app(
     app.state.registry = metrics if metrics is not None else CollectorRegistry()
     install_handlers(app)
     api = APIRouter(prefix=API_PREFIX)
-    for part in (rollouts, pairs, operations, fleet, audit, tokens):
+    for part in (rollouts, pairs, operations, fleet, gateways, audit, tokens):
         api.include_router(part.router)
     app.include_router(api)
     app.include_router(health.router)

@@ -30,6 +30,9 @@ _COMMANDS = {
     "rollout": Lazy(
         "rollout.cli.rollout:app", "Apply rollouts, watch them, and decide about them."
     ),
+    "gateways": Lazy(
+        "rollout.cli.gateways:app", "List the gateways, and have them read their settings again."
+    ),
     "explain": Lazy("rollout.cli.rollout:explain", "Say why a rollout is where it is."),
     "token": Lazy("rollout.cli.token:app", "Create, list and revoke the API's tokens."),
     "settings": Lazy("rollout.cli.settings:app", "Check the settings."),

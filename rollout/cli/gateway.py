@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -25,11 +27,17 @@ def gateway(
     """Serve the OpenAI-compatible API. Needs its settings and nothing else; the store may be down.
 
     SIGTERM takes no more connections, lets open answers end (gateway.drain_timeout), writes the
-    last captures and ends with status 0.
+    last captures and ends with status 0. SIGHUP has the settings read again: requests under way
+    end on what they began with, and wrong settings change nothing.
     """
-    settings = _overridden(load_settings(config), host=host, port=port, workers=workers)
+    source = partial(_read, config, host=host, port=port, workers=workers)
+    settings = source()
     start_logging("gateway", settings)
-    run_gateway(settings)
+    run_gateway(settings, source=source)
+
+
+def _read(config: Path | None, **given: str | int | None) -> Settings:
+    return _overridden(load_settings(config), **given)
 
 
 def _overridden(settings: Settings, **given: str | int | None) -> Settings:

@@ -18,7 +18,10 @@ __all__ = ["parts", "run_up", "up"]
 
 
 def up(config: Config = None) -> None:
-    """Run gateway, worker and control on this machine; a part that ends is started again."""
+    """Run gateway, worker and control on this machine; a part that ends is started again.
+
+    SIGHUP has the gateway read its settings again, as `coalmine gateway` does.
+    """
     settings = load_settings(config)
     start_logging("up", settings)
     asyncio.run(run_up(settings, config))
@@ -51,7 +54,10 @@ def parts(settings: Settings, config: Path | None) -> list[Part]:
 
 
 async def run_up(settings: Settings, config: Path | None) -> None:
-    """Migrate the store, start the parts, and stop them on SIGTERM or SIGINT."""
+    """Migrate the store, start the parts, and stop them on SIGTERM or SIGINT.
+
+    SIGHUP is passed on to the gateway; worker and control take other settings when started again.
+    """
     store = open_store(settings.store)
     try:
         await asyncio.to_thread(store.migrate)
@@ -64,6 +70,7 @@ async def run_up(settings: Settings, config: Path | None) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    loop.add_signal_handler(signal.SIGHUP, supervisor.send, "gateway", signal.SIGHUP)
     try:
         starting = asyncio.create_task(supervisor.start())
         stopping = asyncio.create_task(stop.wait())

@@ -94,9 +94,9 @@ class Traffic:
         body = streamed if self._rng.random() < self._stream_share else plain
         user = self._rng.randrange(_USERS)
         head = (
-            b"POST %b/chat/completions HTTP/1.1\r\nhost: %b\r\ncontent-type: application/json\r\n"
+            b"POST %b/chat/completions HTTP/1.1\r\n%bcontent-type: application/json\r\n"
             b"content-length: %d\r\nx-user-id: user-%d\r\n%b\r\n"
-        ) % (self._upstream.prefix, self._upstream.host_header, len(body), user, headers)
+        ) % (self._upstream.prefix, self._upstream.host_lines, len(body), user, headers)
         try:
             exchange = await self._upstream.request(b"POST", head, body)
             while await exchange.read():

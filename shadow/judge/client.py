@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from openai import (
 )
 from pydantic import SecretStr
 
+from gateway.upstream import Outbound
 from shadow.judge.parse import RESPONSE_FORMAT
 from shadow.judge.prompt import Messages
 
@@ -72,21 +72,25 @@ class JudgeClient:
         timeout_s: float,
         max_concurrency: int,
         parameters: Mapping[str, Any] | None = None,
-        ca_file: str | None = None,
+        outbound: Outbound = Outbound(),  # noqa: B008 - frozen
         backoff_s: float = 0.5,
         rng: Random | None = None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.model = model
-        trusted = ssl.create_default_context(cafile=ca_file) if ca_file else True
         self._client = AsyncOpenAI(
             base_url=base_url,
             api_key=api_key.get_secret_value() if api_key else "none",
             max_retries=0,
             timeout=timeout_s,
             # The library's own choice of HTTP client, whose package changed between its versions.
-            http_client=DefaultAsyncHttpxClient(verify=trusted, timeout=timeout_s),
+            http_client=DefaultAsyncHttpxClient(
+                verify=outbound.verify,
+                proxy=outbound.proxy_url,
+                timeout=timeout_s,
+                trust_env=False,
+            ),
         )
         self._slots = asyncio.Semaphore(max_concurrency)
         self._backoff_s = backoff_s

@@ -38,9 +38,9 @@ async def _variants(base_url: str, keys: range) -> dict[int, str]:
 
     async def ask(key: int) -> None:
         head = (
-            b"POST %b/chat/completions HTTP/1.1\r\nhost: %b\r\ncontent-type: application/json\r\n"
+            b"POST %b/chat/completions HTTP/1.1\r\n%bcontent-type: application/json\r\n"
             b"content-length: %d\r\nx-user-id: user-%d\r\n\r\n"
-        ) % (upstream.prefix, upstream.host_header, len(_BODY), key)
+        ) % (upstream.prefix, upstream.host_lines, len(_BODY), key)
         async with slots:
             exchange = await upstream.request(b"POST", head, _BODY)
             while await exchange.read():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -119,6 +120,66 @@ def test_declared_parameters_and_usage_are_set(
         "x": {"y": [1]},
         "stream_options": {"include_usage": True},
     }
+
+
+OPTIONS = ['{"include_usage":false}', '{"x":[1]}', "{}", "null", '"no object"', "[1]"]
+
+
+@given(
+    requests(),
+    st.lists(st.sampled_from(['"stream_options"', '"stream\\u005foptions"']), max_size=2),
+    st.sampled_from(OPTIONS),
+    SPACE,
+    st.booleans(),
+)
+def test_the_short_way_writes_what_the_long_way_writes(
+    parts: list[tuple[str, str, str, str]], keys: list[str], value: str, lead: str, ask: bool
+) -> None:
+    """Rewriting by search alone gives byte for byte what the scan of all members gives."""
+    body = render([*parts, *(("", key, "", value) for key in keys)], lead)
+    rewrite = Rewrite("up")
+    assert rewrite.apply(body, peek(body), ask_usage=ask) == rewrite._general(
+        body, peek(body), "", ask_usage=ask
+    )
+
+
+FILL = b'"messages":[{"role":"user","content":"' + b'tell me about \\"model\\" ' * 9 + b'"}]'
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"model":"bot",%b}', b'{"model":"up",%b}'),
+        (b'{%b,"model":"bot"}', b'{%b,"model":"up"}'),
+        (b'{%b,\n  "model" : "bot"\n}', b'{%b,\n  "model" : "up"\n}'),
+        (b'{%b,"model":\t "b\\u006ft"}', b'{%b,"model":\t "up"}'),
+        (b'{%b,"model":"b\\"o\\\\"}', b'{%b,"model":"up"}'),
+        (b'{"model":"bot",%b,"model":"bot"}', b'{"model":"up",%b,"model":"up"}'),
+        (b'{"model":"x",%b,"mod\\u0065l":"bot"}', b'{"model":"up",%b,"mod\\u0065l":"up"}'),
+        (b'{"x":{"model":"bot"},%b,"model":"a"}', b'{"x":{"model":"bot"},%b,"model":"up"}'),
+        (b'{"model":"a",%b,"x":{"model":"bot"}}', b'{"model":"up",%b,"x":{"model":"bot"}}'),
+        (
+            b'{"x":{"model":"b"},%b,"mod\\u0065l":"a"}',
+            b'{"x":{"model":"b"},%b,"mod\\u0065l":"up"}',
+        ),
+        (b'{"a\\"model":"v",%b,"model":"bot"}', b'{"a\\"model":"v",%b,"model":"up"}'),
+        (b'{%b,"model":"bot","a\\"model":"v"}', b'{%b,"model":"up","a\\"model":"v"}'),
+        (b'{"x":"model",%b,"model":"bot"}', b'{"x":"model",%b,"model":"up"}'),
+        (b'{%b,"model":"bot","x":["model"]}', b'{%b,"model":"up","x":["model"]}'),
+        (b'{%b,"model":"bot","x":NaN}', b'{%b,"model":"up","x":NaN}'),
+        (b'{%b,"model":"bot","x":"\\ud800"}', b'{%b,"model":"up","x":"\\ud800"}'),
+    ],
+)
+def test_the_right_model_is_found_wherever_it_stands(body: bytes, expected: bytes) -> None:
+    """First, last, repeated, escaped, beside look-alikes: only top-level models are rewritten."""
+    body, expected = body.replace(b"%b", FILL), expected.replace(b"%b", FILL)
+    assert Rewrite("up").apply(body, peek(body)) == expected
+
+
+def test_a_request_without_a_model_gets_none_by_look_alikes() -> None:
+    """What is called model further inside is not the request's model."""
+    body = b'{"x":{"model":"bot"}}'
+    assert Rewrite("up").apply(body, peek(body)) == body
 
 
 ROLES = st.sampled_from(["system", "developer", "user", "assistant"])

@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 
 from gateway.split import (
     BASIS_POINTS,
+    Assigner,
     Eligibility,
     Mirror,
+    Sampler,
+    Share,
     Split,
     assign,
     bucket,
-    sampled,
     targeting_key,
 )
 
@@ -75,9 +77,73 @@ def test_anonymous_requests_are_assigned_one_by_one() -> None:
 @given(_keys, st.integers(1, BASIS_POINTS))
 def test_sampling_is_monotone_too(key: str, share: int) -> None:
     """A key in a sample stays in every larger one; nothing is in an empty sample."""
-    assert not sampled("m", key, 0)
-    assert sampled("m", key, BASIS_POINTS)
-    assert not sampled("m", key, share - 1) or sampled("m", key, share)
+    assert not Sampler("m", 0).takes(key)
+    assert Sampler("m", BASIS_POINTS).takes(key)
+    assert not Sampler("m", share - 1).takes(key) or Sampler("m", share).takes(key)
+
+
+def test_samples_are_uniform_and_independent() -> None:
+    """Each sample has its share of the requests, and of those of every other sample and arm."""
+    keys = [f"4f2a{number:08x}" for number in range(20_000)]
+    one, two, arm = Sampler("m", 3000), Sampler("m:noise", 3000), Share("m", 3000)
+    taken = [key for key in keys if one.takes(key)]
+    assert abs(len(taken) - 6000) < 5 * (20_000 * 0.3 * 0.7) ** 0.5
+    for other in (two.takes, arm.has):
+        both = sum(map(other, taken))
+        assert abs(both - 0.3 * len(taken)) < 5 * (len(taken) * 0.3 * 0.7) ** 0.5
+
+
+@given(st.text(), st.text(), st.integers(-1, BASIS_POINTS + 1))
+def test_a_prepared_share_is_the_plain_one(salt: str, key: str, share: int) -> None:
+    """Whatever the salt, the key and the share, and however often it is asked."""
+    prepared = Share(salt, share)
+    assert prepared.has(key) is (bucket(salt, key) < share)
+    prepared.has(f"{key}?")
+    assert prepared.has(key) is (bucket(salt, key) < share)
+
+
+@given(
+    st.text(),
+    st.none() | _keys,
+    st.booleans(),
+    _weights,
+    st.sampled_from(["request", "baseline"]),
+    st.booleans(),
+)
+def test_a_prepared_assignment_follows_the_bucket(
+    salt: str, key: str | None, eligible: bool, weight: int, missing: str, any_candidate: bool
+) -> None:
+    """The arm is what the bucket, the weight and the rules for missing keys say, for any salt."""
+    split = _BASE.evolve(salt=salt, weight_bp=weight, on_missing_key=missing)
+    if not any_candidate:
+        split = split.evolve(weight_bp=0, candidate=None)
+    made = Assigner(split).assign(key, eligible, "request-7")
+    if not any_candidate:
+        expected = ("baseline", "default")
+    elif not eligible or (key is None and missing == "baseline"):
+        expected = ("baseline", "ineligible")
+    else:
+        below = bucket(salt, "request-7" if key is None else key) < weight
+        expected = ("candidate" if below else "baseline", "split")
+    assert (made.variant, made.reason) == expected
+    assert made.randomised is (made.reason == "split")
+
+
+@pytest.mark.parametrize(
+    ("salt", "key", "expected"),
+    [
+        ("salt", "user-1", 2683),
+        ("", "", 5896),
+        ("sälz", "kéy 🔑", 1709),
+        ("0123456789abcdef", "4f2a00000001", 6760),
+        ("bot:noise", "x" * 300, 2345),
+    ],
+)
+def test_buckets_never_change(salt: str, key: str, expected: int) -> None:
+    """A gateway of another version must not move users to another arm."""
+    assert bucket(salt, key) == expected
+    assert Share(salt, expected + 1).has(key)
+    assert not Share(salt, expected).has(key)
 
 
 _names = st.text(min_size=1, max_size=8)

@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.sse import EventSplitter, StreamFilter, event_data
+from gateway.sse import MAX_PENDING, EventSplitter, StreamFilter, event_data
 
 ENDINGS = st.sampled_from([b"\n", b"\r\n", b"\r"])
 TEXTS = st.binary(max_size=12).map(lambda b: b.replace(b"\r", b"").replace(b"\n", b""))
@@ -99,6 +99,74 @@ def test_null_usage_that_the_asking_added_is_removed(form: bytes, points: list[i
     stream = StreamFilter(strip_usage=True)
     out = b"".join(stream.feed(part) for part in cut(data, points)) + stream.flush()
     assert out == plain * 2 + b"data: [DONE]\n\n"
+
+
+@given(st.lists(st.integers(1, 4), max_size=6), st.booleans(), st.booleans())
+def test_null_usage_goes_from_events_that_arrive_together(
+    groups: list[int], strip: bool, mixed: bool
+) -> None:
+    """Whole events in one piece are filtered as they are one by one."""
+    plain = b'data: {"id":"c","choices":[{"delta":{"content":"\\"usage\\":null}"}}]}\n\n'
+    nulled = plain[:-3] + b',"usage":null}\n\n'
+    stream = StreamFilter(strip_usage=strip)
+    for size in groups:
+        piece = (plain if mixed else b"") + nulled * size
+        expected = piece if not strip else plain * (size + mixed)
+        assert stream.between
+        assert stream.feed(piece) == expected
+    assert stream.feed(b"data: " + USAGE + b"\n\n") == (
+        b"" if strip else b"data: " + USAGE + b"\n\n"
+    )
+    assert (stream.answer.input_tokens, stream.answer.output_tokens) == (3, 5)
+
+
+PIECES = st.lists(
+    st.sampled_from(
+        [
+            b"data: a\n\n",
+            b"data: a\n\ndata: b\n\n",
+            b"data: \xff\r\n\r\n",
+            b"data: b\r\n\r",
+            b"\n",
+            b"\n\n",
+            b"data: c",
+            b"\r\r",
+            b"data: " + DELTA + b"\n\n",
+            b"data: " + USAGE + b"\n\n",
+            b"data: " + USAGE,
+            b"x" * (MAX_PENDING + 1),
+        ]
+    ),
+    max_size=8,
+)
+
+
+@given(PIECES, st.booleans())
+def test_between_events_the_filter_may_be_left_out(pieces: list[bytes], strip: bool) -> None:
+    """Where it says so, not to feed it changes neither the bytes nor what it says afterwards."""
+    always, spared = StreamFilter(strip_usage=strip), StreamFilter(strip_usage=strip)
+    for piece in pieces:
+        expected = always.feed(piece)
+        if spared.between and piece.endswith(b"\n\n") and b'"usage"' not in piece:
+            assert expected == piece
+        else:
+            assert spared.feed(piece) == expected
+        assert spared.between is always.between
+        assert spared.answer == always.answer
+    end = b"data: {}\n\n"
+    assert spared.cut(end) == always.cut(end)
+
+
+@given(PIECES)
+def test_the_filter_stands_between_events_only_when_it_holds_nothing(pieces: list[bytes]) -> None:
+    """Everything that was fed has been passed on whenever it says so."""
+    stream = StreamFilter()
+    fed = out = b""
+    for piece in pieces:
+        fed += piece
+        out += stream.feed(piece)
+        assert fed.startswith(out)
+        assert not stream.between or out == fed
 
 
 @given(POINTS)

@@ -11,14 +11,16 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from gateway.reload import Report
 from gateway.server import GatewayThread
-from gateway.settings import Settings
+from gateway.settings import Settings, load_settings
 from gateway.split import Split
 from gateway.store import Store, open_store
 from gateway.store.splits import load_split, save_split
@@ -178,6 +180,15 @@ class World:
     client: httpx.AsyncClient
     store: Store
     settings: Settings
+    document: dict[str, Any]
+    """What the settings were made of; :meth:`reload` writes it down changed."""
+    config: Path
+
+    async def reload(self, text: str | None = None, **sections: Any) -> Report:
+        """Replace sections of the settings, or the whole file by ``text``, and have it read."""
+        self.document |= sections
+        self.config.write_text(json.dumps(self.document) if text is None else text)
+        return await asyncio.to_thread(self.gateway.reload)
 
     async def chat(
         self, *, model: str = "bot", headers: dict[str, str] | None = None, **fields: Any
@@ -239,31 +250,32 @@ def world(sqlite_url: str, tmp_path: Path) -> Callable[..., AbstractAsyncContext
         baseline, candidate = RawUpstream(), RawUpstream()
         await baseline.start()
         await candidate.start()
-        settings = Settings.model_validate(
-            {
-                "store": url or sqlite_url,
-                "data_dir": tmp_path,
-                "gateway": {
-                    "port": 0,
-                    "metrics_port": 0,
-                    "flush_interval": 0.02,
-                    "drain_timeout": 5,
-                    **options,
-                },
-                "deployments": {
-                    "base": {"base_url": baseline.base_url, "model": "base-model"},
-                    "cand": {"base_url": candidate.base_url, "model": "cand-model"},
-                },
-                "routes": {"bot": {"baseline": "base"}},
-                **(document or {}),
-            }
-        )
-        gateway = GatewayThread(settings, environ=environ or {})
+        declared = {
+            "store": url or sqlite_url,
+            "data_dir": str(tmp_path),
+            "gateway": {
+                "port": 0,
+                "metrics_port": 0,
+                "flush_interval": 0.02,
+                "drain_timeout": 5,
+                **options,
+            },
+            "deployments": {
+                "base": {"base_url": baseline.base_url, "model": "base-model"},
+                "cand": {"base_url": candidate.base_url, "model": "cand-model"},
+            },
+            "routes": {"bot": {"baseline": "base"}},
+            **(document or {}),
+        }
+        settings = Settings.model_validate(declared)
+        config = tmp_path / "coalmine.yaml"
+        source = partial(load_settings, config, {})
+        gateway = GatewayThread(settings, environ=environ or {}, source=source)
         await asyncio.to_thread(gateway.start)
         store = open_store(settings.store)
         client = httpx.AsyncClient(base_url=gateway.base_url, timeout=DEADLINE, trust_env=False)
         try:
-            yield World(gateway, baseline, candidate, client, store, settings)
+            yield World(gateway, baseline, candidate, client, store, settings, declared, config)
         finally:
             await client.aclose()
             await asyncio.to_thread(gateway.stop)

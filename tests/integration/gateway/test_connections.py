@@ -243,6 +243,58 @@ def test_shutdown_drains_open_streams(world: Any) -> None:
     asyncio.run(scenario())
 
 
+def test_a_request_on_a_kept_connection_while_draining_is_its_last(world: Any) -> None:
+    """A request that arrives during the drain is served, and the client told not to come again."""
+
+    async def scenario() -> None:
+        async with world() as w:
+            release = asyncio.Event()
+
+            async def serve(received: Any) -> None:
+                if received.json.get("stream"):
+                    await release.wait()
+                await received.answer()
+
+            w.baseline.handler = serve
+            reader, writer = await ask(w.gateway.port)
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
+            assert b"connection: close" not in head.lower()
+            await asyncio.wait_for(reader.readuntil(b"}}"), 20)  # the end of the usage
+            writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n")
+            writer.write(b"expect: 100-continue\r\n")
+            body = b'{"model":"bot","messages":[]}'
+            writer.write(b"content-length: %d\r\n\r\n" % len(body))
+            await asyncio.wait_for(reader.readuntil(b"100 Continue\r\n\r\n"), 20)
+            other, other_writer = await ask(w.gateway.port, stream=True)  # keeps the drain going
+            await w.baseline.next()
+            await w.baseline.next()
+            stopping = asyncio.create_task(asyncio.to_thread(w.gateway.stop))
+            await w.until(lambda: not w.gateway.gateway.proxy.ready)
+            await refuses(w.gateway.port)
+            writer.write(body)
+            rest = await asyncio.wait_for(reader.read(), 20)  # to the end: it is closed
+            assert rest.startswith(b"HTTP/1.1 200 ")
+            assert b"connection: close\r\n" in rest.lower()
+            release.set()
+            assert (await asyncio.wait_for(other.read(), 20)).startswith(b"HTTP/1.1 200 ")
+            await asyncio.wait_for(stopping, 20)
+            writer.close()
+            other_writer.close()
+
+    asyncio.run(scenario())
+
+
+async def refuses(port: int) -> None:
+    """Return once the gateway takes no new connection."""
+    while True:
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            return
+        writer.close()
+        await asyncio.sleep(0.005)
+
+
 def test_a_stream_past_the_drain_deadline_is_cut(world: Any) -> None:
     """Shutdown does not wait for ever: the deadline cuts what is left, upstream too."""
 

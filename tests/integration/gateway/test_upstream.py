@@ -1,25 +1,22 @@
-"""The upstream client by itself: TLS, IPv6, timeouts, its pool."""
+"""The upstream client by itself: IPv6, timeouts, its pool."""
 
 from __future__ import annotations
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import pytest
 
-from gateway.errors import ConnectFailed, SettingsError, UpstreamTimeout
+from gateway.errors import ConnectFailed, UpstreamTimeout
 from gateway.upstream import Timeouts, Upstream
 
-TLS = Path(__file__).parent / "tls"
 HEAD = b"GET /v1/x HTTP/1.1\r\nhost: x\r\n\r\n"
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 
 @asynccontextmanager
-async def server(*, tls: bool = False, host: str = "127.0.0.1") -> AsyncIterator[int]:
+async def server(*, host: str = "127.0.0.1") -> AsyncIterator[int]:
     """Answer every request with ``ok``."""
     writers: list[asyncio.StreamWriter] = []
 
@@ -28,16 +25,12 @@ async def server(*, tls: bool = False, host: str = "127.0.0.1") -> AsyncIterator
         try:
             while await reader.readuntil(b"\r\n\r\n"):
                 writer.write(ANSWER)
-        except (asyncio.IncompleteReadError, ConnectionError, ssl.SSLError):
+        except (asyncio.IncompleteReadError, ConnectionError):
             pass
         finally:
             writer.close()
 
-    context = None
-    if tls:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(TLS / "server.pem")
-    listening = await asyncio.start_server(serve, host, 0, ssl=context)
+    listening = await asyncio.start_server(serve, host, 0)
     try:
         yield listening.sockets[0].getsockname()[1]
     finally:
@@ -56,47 +49,13 @@ async def get(upstream: Upstream) -> bytes:
     return body
 
 
-def test_tls_with_a_certificate_of_ones_own() -> None:
-    """An upstream with a private CA is reached when ca_file names it, and kept alive."""
-
-    async def scenario() -> None:
-        async with server(tls=True) as port:
-            upstream = Upstream("up", f"https://localhost:{port}/v1", ca_file=TLS / "ca.pem")
-            assert await get(upstream) == b"ok"
-            assert await get(upstream) == b"ok"
-            assert upstream.connections == (1, 0)
-            upstream.close()
-            await asyncio.sleep(0)
-
-    asyncio.run(asyncio.wait_for(scenario(), 20))
-
-
-@pytest.mark.parametrize(("host", "ca"), [("localhost", None), ("127.0.0.1", TLS / "ca.pem")])
-def test_tls_is_verified(host: str, ca: Path | None) -> None:
-    """A certificate that nobody vouches for, or for another name, is refused with the reason."""
-
-    async def scenario() -> None:
-        async with server(tls=True) as port:
-            upstream = Upstream("up", f"https://{host}:{port}/v1", ca_file=ca)
-            with pytest.raises(ConnectFailed, match=r"TLS connection to deployment 'up': \w+"):
-                await get(upstream)
-
-    asyncio.run(asyncio.wait_for(scenario(), 20))
-
-
-def test_a_missing_ca_file_is_a_settings_error() -> None:
-    """The error names the setting."""
-    with pytest.raises(SettingsError, match=r"deployments\.up\.ca_file"):
-        Upstream("up", "https://x/v1", ca_file=Path("/nonexistent.pem"))
-
-
 def test_ipv6() -> None:
     """An IPv6 address is reached, and written in brackets in the host header."""
 
     async def scenario() -> None:
         async with server(host="::1") as port:
             upstream = Upstream("up", f"http://[::1]:{port}/v1")
-            assert upstream.host_header == b"[::1]:%d" % port
+            assert upstream.host_lines == b"host: [::1]:%d\r\n" % port
             assert await get(upstream) == b"ok"
             upstream.close()
             await asyncio.sleep(0)

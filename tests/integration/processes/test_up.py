@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+import yaml
 
 from gateway.simulator import parse_simulator, start_simulator
 from rollout.demo.scene import Scene, build_scene
@@ -104,6 +105,20 @@ def test_a_killed_part_comes_back(scene: Scene, up: subprocess.Popen[str]) -> No
 
         _await(replaced, f"{name} was not replaced")
         _await(lambda url=url: _answers(url), f"{name} never served again")  # type: ignore[misc]
+
+
+def test_sighup_reaches_the_gateway_and_nobody_else(
+    scene: Scene, up: subprocess.Popen[str]
+) -> None:
+    """Settings changed under a running `coalmine up` serve after SIGHUP; no process is replaced."""
+    before = {child.pid for child in psutil.Process(up.pid).children()}
+    document = yaml.safe_load(scene.config.read_text(encoding="utf-8"))
+    document["routes"]["new"] = {"baseline": "patient"}
+    scene.config.write_text(yaml.safe_dump(document), encoding="utf-8")
+    up.send_signal(signal.SIGHUP)
+    _await(lambda: _answers(f"{scene.gateway_url}/models/new"), "the new route never served")
+    assert {child.pid for child in psutil.Process(up.pid).children()} == before
+    assert _answers(f"http://127.0.0.1:{scene.settings.control.port}/readyz")
 
 
 def test_sigterm_finishes_the_streams_under_way(scene: Scene, up: subprocess.Popen[str]) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import re
+import ssl
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -99,11 +100,13 @@ class FakeServer:
 
 
 @asynccontextmanager
-async def _serving(handler: Handler) -> AsyncIterator[FakeServer]:
+async def _serving(
+    handler: Handler, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[FakeServer]:
     fake = FakeServer(handler)
-    server = await asyncio.start_server(fake.serve, "127.0.0.1", 0)
+    server = await asyncio.start_server(fake.serve, "127.0.0.1", 0, ssl=tls)
     port = server.sockets[0].getsockname()[1]
-    fake.url = f"http://127.0.0.1:{port}/v1"
+    fake.url = f"http://127.0.0.1:{port}/v1" if tls is None else f"https://localhost:{port}/v1"
     try:
         yield fake
     finally:
@@ -113,8 +116,8 @@ async def _serving(handler: Handler) -> AsyncIterator[FakeServer]:
 
 
 @pytest.fixture
-def serving() -> Callable[[Handler], Any]:
-    """Serve a handler on loopback, inside `async with`."""
+def serving() -> Callable[..., Any]:
+    """Serve a handler on loopback, inside `async with`; with a context, over TLS as localhost."""
     return _serving
 
 

@@ -21,6 +21,7 @@ EXPECTED = {
     "control",
     "simulate",
     "rollout",
+    "gateways",
     "explain",
     "token",
     "settings",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from gateway.breaker import Breaker
 
 
@@ -13,6 +15,17 @@ def test_opens_at_k_failures_of_the_last_n() -> None:
     assert breaker.record(failed=True, now=1) == "open"
     assert (breaker.failures, breaker.of) == (3, 4)
     assert not breaker.admits(2)
+
+
+@pytest.mark.parametrize("window", [1, 3, 8])
+def test_failures_are_those_of_the_window(window: int) -> None:
+    """The count kept is the count of the last requests, while closed and while open."""
+    results = [(number * number) % 7 < 2 for number in range(60)]
+    breaker = Breaker(failures=window, window=window, cooldown=1e9)
+    for number, failed in enumerate(results, 1):
+        breaker.record(failed=failed, now=0)
+        last = results[max(0, number - window) : number]
+        assert (breaker.failures, breaker.of) == (sum(last), len(last))
 
 
 def test_one_probe_per_cooldown() -> None:

@@ -9,11 +9,12 @@ from prometheus_client import CollectorRegistry
 
 from gateway.clients import ANYONE, Clients
 from gateway.errors import RequestError, SettingsError
-from gateway.headers import HeaderView, request_lines, response_headers
+from gateway.headers import HeaderView
+from gateway.http1 import read_request, read_response
 from gateway.metrics import GatewayMetrics
 from gateway.routes import RouteTable, build_arms, build_table
 from gateway.settings import Client, Settings
-from gateway.split import Split
+from gateway.split import Mirror, Sampler, Split
 
 
 def test_keys_are_known_by_their_hash() -> None:
@@ -32,6 +33,18 @@ def test_keys_are_known_by_their_hash() -> None:
         assert "sesame" not in str(caught.value)
 
 
+def test_keys_are_known_however_the_header_is_written() -> None:
+    """The scheme's case and spaces around the key don't matter; a key with spaces never fits."""
+    clients = Clients(
+        [Client(name="a", key_env="A"), Client(name="b", key_env="B")], {"A": "open", "B": " wide"}
+    )
+    for header in (b"Bearer open", b"bearer open", b"BEARER open", b"Bearer   open  "):
+        assert clients.identify(header).name == "a"
+    for header in (b"Bearer wide", b"Bearer  wide", b"Beareropen", b"open", b"Bearer opens"):
+        with pytest.raises(RequestError):
+            clients.identify(header)
+
+
 def test_without_clients_everyone_may_call() -> None:
     """No declared clients means that keys pass through."""
     assert Clients([], {}).identify(None) is ANYONE
@@ -48,23 +61,21 @@ def test_wrong_client_settings_name_the_variable() -> None:
 
 def test_hop_by_hop_headers_are_dropped_both_ways() -> None:
     """What concerns one connection only, or Coalmine only, does not travel."""
-    headers = [
-        (b"host", b"x"),
-        (b"connection", b"keep-alive, X-Hop"),
-        (b"x-hop", b"1"),
-        (b"te", b"trailers"),
-        (b"transfer-encoding", b"chunked"),
-        (b"content-length", b"3"),
-        (b"expect", b"100-continue"),
-        (b"x-coalmine-force-variant", b"candidate"),
-        (b"accept", b"*/*"),
-        (b"accept", b"b"),
-    ]
-    assert request_lines(headers) == b"accept: */*\r\naccept: b\r\n"
-    kept = response_headers(headers, [(b"a", b"b")], resized=False)
-    names = [name for name, _ in kept]
-    assert names == [b"host", b"content-length", b"expect", b"accept", b"accept", b"a"]
-    assert b"content-length" not in dict(response_headers(headers, [], resized=True))
+    hops = b"\r\n".join(
+        [
+            b"connection: keep-alive, X-Hop",
+            b"x-hop: 1",
+            b"te: trailers",
+            b"transfer-encoding: chunked",
+            b"x-coalmine-force-variant: candidate",
+            b"accept: */*",
+            b"accept: b",
+        ]
+    )
+    request = b"POST /v1/files HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\n" + hops
+    assert read_request(request).lines == b"accept: */*\r\naccept: b\r\n"
+    answer = read_response(b"HTTP/1.1 200 OK\r\n" + hops)
+    assert answer.lines == b"accept: */*\r\naccept: b\r\n"
 
 
 def test_header_view_reads_as_text() -> None:
@@ -118,13 +129,54 @@ def test_breakers_stay_with_their_candidate() -> None:
     assert other.find("bot").breaker is not first.find("bot").breaker
 
 
+def test_answers_say_who_served_and_why() -> None:
+    """The added headers are ready as lines, with the rollout where there is one."""
+    split = Split("bot", 1, "base", candidate="cand", weight_bp=100, rollout="v7", rollout_id=1)
+    route = table({"bot": split}).find("bot")
+    assert route.response_lines["candidate", "split"] == (
+        b"x-coalmine-variant: candidate\r\nx-coalmine-reason: split\r\nx-coalmine-rollout: v7\r\n"
+    )
+    assert table({}).find("bot").response_lines["baseline", "default"] == (
+        b"x-coalmine-variant: baseline\r\nx-coalmine-reason: default\r\n"
+    )
+
+
+def test_samplers_are_those_of_the_split() -> None:
+    """A route draws as its split says: a mirror, its A/A stream, and the live answers."""
+    mirrors = (Mirror(1, "v7", "cand", 2000, 300, "m"), Mirror(2, "v8", "next", 500, 0, "n"))
+    split = Split(
+        "bot",
+        1,
+        "base",
+        candidate="cand",
+        weight_bp=100,
+        salt="s",
+        rollout_id=1,
+        live_sample_bp=900,
+        mirrors=mirrors,
+    )
+    route = table({"bot": split}).find("bot")
+    (first, drawn, noise), (second, also, none) = route.mirror_samplers
+    assert (first, second, none) == (*mirrors, None)
+    assert noise is not None
+    assert route.live_sampler is not None
+    for number in range(500):
+        key = f"key{number}"
+        assert drawn.takes(key) is Sampler("m", 2000).takes(key)
+        assert noise.takes(key) is Sampler("m:noise", 300).takes(key)
+        assert also.takes(key) is Sampler("n", 500).takes(key)
+        assert route.live_sampler.takes(key) is Sampler("s:live", 900).takes(key)
+    for changes in ({"live_sample_bp": 0}, {"weight_bp": 0}, {"rollout_id": None}):
+        assert table({"bot": split.evolve(**changes)}).find("bot").live_sampler is None
+
+
 def test_secrets_are_in_no_repr() -> None:
     """An arm can be logged."""
     settings = Settings.model_validate(SETTINGS)
     arms = build_arms(settings, {"KEY": "top-secret"})
     assert arms["next"].authorization == b"authorization: Bearer top-secret\r\n"
     assert "top-secret" not in repr(arms)
-    assert arms["next"].upstream.host_header == b"[::1]:3"
+    assert arms["next"].upstream.host_lines == b"host: [::1]:3\r\n"
 
 
 def test_a_baseline_without_its_key_is_a_settings_error() -> None:
