@@ -75,6 +75,14 @@ class GatewayMetrics:
             bounds=_TOKENS,
             registry=registry,
         )
+        self.estimated: Counters[tuple[str, str]] = Counters(
+            "coalmine_estimated_tokens",
+            "Tokens of requests whose deployment reported none, most often as the client left: "
+            "a token per four bytes of request, and per event or four bytes of answer.",
+            (*arm, "gen_ai_token_type"),
+            words=lambda key: key,
+            registry=registry,
+        )
         self.requests: Counters[_Request] = Counters(
             "coalmine_requests",
             "Requests by arm that served them, why, and class of status.",
@@ -182,6 +190,7 @@ class RouteMetrics:
         self._requests = metrics.requests.bind(route)
         self._fallbacks = metrics.fallbacks.bind(route)
         self._captures = metrics.captures.bind(route)
+        self._estimated = metrics.estimated.bind(route)
         self.weight = metrics.weight.labels(route)
         self.revision = metrics.revision.labels(route)
         self.breaker_open = metrics.breaker_open.labels(route)
@@ -259,6 +268,12 @@ class RouteMetrics:
             arm.input.observe(input_tokens)
         if output_tokens is not None:
             arm.output.observe(output_tokens)
+
+    def estimate(self, variant: str, input_tokens: int, output_tokens: int) -> None:
+        """Count tokens that no deployment reported."""
+        counts = self._estimated
+        for kind, tokens in (("input", input_tokens), ("output", output_tokens)):
+            counts[variant, kind] = counts.get((variant, kind), 0) + tokens
 
     def fallback(self, cause: str) -> None:
         """Count a fallback: connect, timeout, closed, protocol, 5xx or 429."""

@@ -110,6 +110,7 @@ class Relay:
 
     __slots__ = (
         "_chunked",
+        "_events",
         "_filter",
         "_head",
         "_inbound",
@@ -130,7 +131,7 @@ class Relay:
         self._inbound = inbound
         self._head = head
         self._read_limit = read_limit
-        self._size = 0
+        self._size = self._events = 0
         self.first_at: float | None = None
         self.answer = _NOTHING
         self.keep = keep
@@ -181,10 +182,11 @@ class Relay:
         if data:
             if self.first_at is None:
                 self.first_at = time.perf_counter()
+            self._size += len(data)
             if self._filter is not None:
+                self._events += data.count(b"\n\n")
                 data = self._filter.feed(data)
             elif self._parts is not None:
-                self._size += len(data)
                 if self._size > self._read_limit:
                     self._parts = None
                 else:
@@ -198,6 +200,11 @@ class Relay:
         elif self._chunked and data:
             return _chunk(data)
         return data
+
+    @property
+    def tokens(self) -> int:
+        """About how many tokens have come: one per event of a stream, or per four bytes."""
+        return self._events if self.sse else self._size // 4
 
     def settle(self) -> None:
         """Read the usage from what there was of the answer."""

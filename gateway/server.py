@@ -21,6 +21,7 @@ from typing import Self
 from prometheus_client import CollectorRegistry
 
 from gateway.app import Gateway
+from gateway.compile import state
 from gateway.errors import SettingsError
 from gateway.exposition import answer_scrapes, serve_metrics
 from gateway.listening import Listener
@@ -182,6 +183,7 @@ async def _serve(
             await listener.start(sock)
             host, port = sock.getsockname()[:2]
             _log.info("serving on %s port %d", host, port)
+            _log_hot_path()
             gc.collect()
             gc.freeze()  # what is here now stays; collections need not look at it again
             if ready is not None:
@@ -193,6 +195,17 @@ async def _serve(
                 _log.warning("cut %d connections at the drain's deadline", cut)
         finally:
             await gateway.stop()
+
+
+def _log_hot_path() -> None:
+    found = state()
+    if found == "stale":
+        _log.warning(
+            "the hot path was compiled from other sources than are installed: "
+            "compile it again (python -m gateway.compile), or remove it (--clean)"
+        )
+    else:
+        _log.info("the hot path is %scompiled", "" if found == "compiled" else "not ")
 
 
 async def _stopped(stop: threading.Event) -> None:

@@ -90,6 +90,7 @@ class Serving:
         "_observation",
         "_relay",
         "_route",
+        "_seen",
         "_served",
         "_status",
         "_trying",
@@ -121,7 +122,7 @@ class Serving:
         self._held = b""
         self._held_head: ResponseHead | None = None
         self._relay: Relay | None = None
-        self._status = 0
+        self._status = self._seen = 0
         self._encoding = b""
         self._first_at: float | None = None
         self._error: UpstreamError | None = None
@@ -271,6 +272,7 @@ class Serving:
         ):
             out, answer = whole(inbound, head, added, data, keep=keep)
             client.write(out)
+            self._seen = len(data) // 4
             self._account(True, answer, self._first_at or time.perf_counter(), False)
             client.finish(keep)
             return
@@ -342,6 +344,10 @@ class Serving:
         else:
             read, written = answer.input_tokens, answer.output_tokens  # as far as it was said
             finished(variant, reason, status, overhead, None, None, read, written)
+        if answer.input_tokens is None and inbound.inference and (status < 300 or inbound.cut):
+            relay = self._relay
+            seen = self._seen if relay is None else relay.tokens
+            self._route.metrics.estimate(variant, len(inbound.body) // 4, seen)
         if self._observation is not None:
             late = error is not None and isinstance(error, UpstreamTimeout)
             self._observation.finish(

@@ -100,7 +100,7 @@ def start(
     config = folder / "coalmine.yaml"
     config.write_text(yaml.safe_dump(dict(document)), encoding="utf-8")
     return Started(
-        [sys.executable, "-m", "rollout.cli", role, "--config", str(config)],
+        [sys.executable, "-P", "-m", "rollout.cli", role, "--config", str(config)],
         document["gateway"]["port"],
         {"BENCH_CLIENT_KEY": _KEY, "PYTHONPATH": str(_ROOT if code is None else code)},
         {"authorization": f"Bearer {_KEY}"} if "clients" in document else {},

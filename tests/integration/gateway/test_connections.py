@@ -53,6 +53,13 @@ def test_leaving_cancels_upstream(world: Any, stream: bool, variant: str, begun:
             await asyncio.wait_for(received.gone.wait(), 20)
             assert len(w.baseline.requests) + len(w.candidate.requests) == 1
             await w.until(lambda: w.metric("coalmine_streams_open") == 0)
+            # nobody said what it cost, so that is estimated
+            labels = {"route": "bot", "variant": variant}
+            for kind in ("input", "output") if begun and stream else ("input",):
+                tokens = w.metric(
+                    "coalmine_estimated_tokens_total", gen_ai_token_type=kind, **labels
+                )
+                assert tokens > 0
 
     asyncio.run(scenario())
 
