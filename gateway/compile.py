@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import logging
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-__all__ = ["HOT", "State", "clean", "compile_hot", "state"]
+__all__ = ["HOT", "State", "clean", "compile_hot", "log_state", "state"]
 
 HOT = (
     "gateway/answers.py",
@@ -88,6 +89,19 @@ def state(root: Path = _ROOT) -> State:
     if not serving:
         return "pure"
     return "compiled" if serving == files and record["sources"] == _digest(root) else "stale"
+
+
+def log_state(log: logging.Logger) -> None:
+    """Say in the log what serves in this process; older code than what is installed is a warning.
+
+    Reads the sources, so not for every request.
+    """
+    found = state()
+    if found == "stale":
+        advice = "run python -m gateway.compile again, or with --clean"
+        log.warning("the hot path was compiled from other sources than these: %s", advice)
+    else:
+        log.info("the hot path is %s", "compiled" if found == "compiled" else "not compiled")
 
 
 def clean(root: Path = _ROOT) -> None:

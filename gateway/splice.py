@@ -25,6 +25,7 @@ _ITEM = re.compile(rb"[ \t\r\n,]*+(?=[^\]\s,])")
 _STRUCTURE = re.compile(_STRING + rb"|[\[\]{}]", re.DOTALL)
 _SCALAR = re.compile(rb"[^,\]}\s]++")
 _MODEL = b'"model"'
+_LEADING = ("system", "developer")  # no set: a client may send a list for a role
 _OPTIONS = b'"stream_options":{"include_usage":true},'
 
 Edit = tuple[int, int, bytes]
@@ -168,7 +169,7 @@ class Rewrite:
         empty = True
         for begin, end in elements(body, array):
             empty = False
-            if body[begin] != 0x7B or read_role(body[begin:end]) not in {"system", "developer"}:
+            if body[begin] != 0x7B or read_role(body[begin:end]) not in _LEADING:
                 continue
             spots = [(s, e, prompt) for key, s, e in members(body, begin) if key == "content"]
             if not spots:

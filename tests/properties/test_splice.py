@@ -182,7 +182,9 @@ def test_a_request_without_a_model_gets_none_by_look_alikes() -> None:
     assert Rewrite("up").apply(body, peek(body)) == body
 
 
-ROLES = st.sampled_from(["system", "developer", "user", "assistant"])
+ROLES: st.SearchStrategy[Any] = st.sampled_from(
+    ["system", "developer", "user", "assistant", None, [], {"a": 1}]
+)
 MESSAGES = st.lists(
     st.fixed_dictionaries(
         {"role": ROLES}, optional={"content": st.text(max_size=5), "name": st.just("n")}
@@ -192,13 +194,13 @@ MESSAGES = st.lists(
 
 
 @given(MESSAGES)
-def test_a_declared_system_prompt_replaces_or_leads(messages: list[dict[str, str]]) -> None:
+def test_a_declared_system_prompt_replaces_or_leads(messages: list[dict[str, Any]]) -> None:
     """The first system or developer message gets the prompt, or a new one is put in front."""
     body = json.dumps({"messages": messages, "model": "m"}).encode()
     out = json.loads(Rewrite("up", system_prompt='be "kind"').apply(body, peek(body)))
     expected = [dict(m) for m in messages]
     for message in expected:
-        if message["role"] in {"system", "developer"}:
+        if message["role"] in ("system", "developer"):
             message["content"] = 'be "kind"'
             break
     else:
