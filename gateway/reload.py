@@ -134,9 +134,11 @@ def _check_secrets(settings: Settings, environ: Mapping[str, str]) -> None:
         f"clients.{index}.key_env": client.key_env for index, client in enumerate(settings.clients)
     }
     for route in settings.routes.values():
-        variable = settings.deployments[route.baseline].api_key_env
-        if variable is not None:
-            wanted[f"deployments.{route.baseline}.api_key_env"] = variable
+        baseline = settings.deployments[route.baseline]
+        for name in ("api_key_env", "proxy_auth_env"):
+            variable = getattr(baseline, name)
+            if variable is not None:
+                wanted[f"deployments.{route.baseline}.{name}"] = variable
     for field, variable in wanted.items():
         if not environ.get(variable):
             raise SettingsError(

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -21,7 +22,7 @@ from typing import Self
 from prometheus_client import CollectorRegistry
 
 from gateway.app import Gateway
-from gateway.compile import state
+from gateway.compile import log_state
 from gateway.errors import SettingsError
 from gateway.exposition import answer_scrapes, serve_metrics
 from gateway.listening import Listener
@@ -33,6 +34,7 @@ __all__ = ["GatewayThread", "run_gateway"]
 
 _log = logging.getLogger("coalmine.gateway")
 _WATCH = 0.05
+_SWITCH = 0.001
 
 Ready = Callable[[str, int], None]
 
@@ -59,6 +61,7 @@ def run_gateway(
     try:
         with _listen(settings) as sock:
             if settings.gateway.workers == 1:
+                _give_way()
                 _serve_process(gateway, sock, ready=ready, stop=stop)
             else:
                 # the socket keeps the port; it never listens, so no connection comes to it
@@ -116,6 +119,7 @@ def _worker(
         format=f"%(asctime)s gateway[{index}] %(levelname)s %(message)s",
     )
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    _give_way()
     gateway = Gateway(settings, source=source)
     with _listen(settings, port=port) as sock:
         _serve_process(gateway, sock, ready=None, stop=threading.Event(), pipe=pipe)
@@ -137,6 +141,11 @@ def _listen(settings: Settings, *, port: int | None = None) -> socket.socket:
             f"can't listen on {options.host} port {port}: {error.strerror}", field="gateway.port"
         ) from None
     return sock
+
+
+def _give_way() -> None:
+    """Let the event loop have the interpreter back sooner when the writer's thread is at work."""
+    sys.setswitchinterval(_SWITCH)
 
 
 def _serve_process(
@@ -183,7 +192,7 @@ async def _serve(
             await listener.start(sock)
             host, port = sock.getsockname()[:2]
             _log.info("serving on %s port %d", host, port)
-            _log_hot_path()
+            log_state(_log)
             gc.collect()
             gc.freeze()  # what is here now stays; collections need not look at it again
             if ready is not None:
@@ -197,20 +206,10 @@ async def _serve(
             await gateway.stop()
 
 
-def _log_hot_path() -> None:
-    found = state()
-    if found == "stale":
-        _log.warning(
-            "the hot path was compiled from other sources than are installed: "
-            "compile it again (python -m gateway.compile), or remove it (--clean)"
-        )
-    else:
-        _log.info("the hot path is %scompiled", "" if found == "compiled" else "not ")
-
-
 async def _stopped(stop: threading.Event) -> None:
     """Wait for ``stop``, or for the end of the parent process."""
-    parent = os.getppid()
+    creator = multiprocessing.parent_process()  # who may have ended while we started
+    parent = os.getppid() if creator is None else creator.pid
     while not stop.is_set() and os.getppid() == parent:  # noqa: ASYNC110 - set in another thread
         await asyncio.sleep(_WATCH)
 

@@ -383,7 +383,7 @@ STRICTER = {
 STRICTER_REQUESTS = STRICTER | {
     "versions but 1.0 and 1.1": rb"^[^\r\n]* HTTP/(?!1\.[01]\r)",
     "targets that are no path, no http URL and no asterisk": rb"^[^ ]+ "
-    rb"(?!/[^#]* |\*[? ]|(?i:https?)://[^/?#][^#]* )",
+    rb"(?!/[^# ]* |\*[? ]|(?i:https?)://[^/?# ][^# ]* )",
     "expectations but 100-continue": rb"(?i)\nexpect:(?![ \t]*100-continue[ \t]*\r)",
 }
 STRICTER_RESPONSES = STRICTER | {"versions but 1.0 and 1.1": rb"^HTTP/(?!1\.[01] )"}

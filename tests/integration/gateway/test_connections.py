@@ -52,7 +52,7 @@ def test_leaving_cancels_upstream(world: Any, stream: bool, variant: str, begun:
             writer.transport.abort()
             await asyncio.wait_for(received.gone.wait(), 20)
             assert len(w.baseline.requests) + len(w.candidate.requests) == 1
-            await w.until(lambda: w.metric("coalmine_streams_open") == 0)
+            await w.until(lambda: w.gateway.registry.get_sample_value("coalmine_streams_open") == 0)
             # nobody said what it cost, so that is estimated
             labels = {"route": "bot", "variant": variant}
             for kind in ("input", "output") if begun and stream else ("input",):

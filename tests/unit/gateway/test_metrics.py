@@ -43,8 +43,10 @@ HISTOGRAMS: dict[str, tuple[str, tuple[str, ...], list[float]]] = {
 }
 COUNTERS = {
     "coalmine_estimated_tokens": (
-        "Tokens of requests whose deployment reported none, most often as the client left: "
-        "a token per four bytes of request, and per event or four bytes of answer.",
+        (
+            "Tokens of requests whose deployment reported none, most often as the client left: "
+            "a token per four bytes of request, and per event or four bytes of answer."
+        ),
         ("route", "variant", "gen_ai_token_type"),
     ),
     "coalmine_requests": (
