@@ -34,7 +34,8 @@ __all__ = ["GatewayThread", "run_gateway"]
 
 _log = logging.getLogger("coalmine.gateway")
 _WATCH = 0.05
-_SWITCH = 0.001
+_SWITCH = 0.0001
+"""Seconds that the loop waits for the interpreter while another thread has it; Python has 5 ms."""
 
 Ready = Callable[[str, int], None]
 
@@ -61,7 +62,7 @@ def run_gateway(
     try:
         with _listen(settings) as sock:
             if settings.gateway.workers == 1:
-                _give_way()
+                sys.setswitchinterval(_SWITCH)
                 _serve_process(gateway, sock, ready=ready, stop=stop)
             else:
                 # the socket keeps the port; it never listens, so no connection comes to it
@@ -119,7 +120,7 @@ def _worker(
         format=f"%(asctime)s gateway[{index}] %(levelname)s %(message)s",
     )
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    _give_way()
+    sys.setswitchinterval(_SWITCH)
     gateway = Gateway(settings, source=source)
     with _listen(settings, port=port) as sock:
         _serve_process(gateway, sock, ready=None, stop=threading.Event(), pipe=pipe)
@@ -141,11 +142,6 @@ def _listen(settings: Settings, *, port: int | None = None) -> socket.socket:
             f"can't listen on {options.host} port {port}: {error.strerror}", field="gateway.port"
         ) from None
     return sock
-
-
-def _give_way() -> None:
-    """Let the event loop have the interpreter back sooner when the writer's thread is at work."""
-    sys.setswitchinterval(_SWITCH)
 
 
 def _serve_process(

@@ -159,6 +159,7 @@ def _prepare_sqlite(engine: Engine) -> None:
         cursor = connection.cursor()
         cursor.execute("PRAGMA journal_mode=WAL")
         cursor.execute("PRAGMA synchronous=NORMAL")
+        cursor.execute("PRAGMA wal_autocheckpoint=4000")  # 16 MB; each checkpoint is a pause
         cursor.execute("PRAGMA foreign_keys=ON")
         cursor.close()
 
