@@ -50,6 +50,8 @@ def test_the_tour_can_be_walked(start_system: Callable[..., Any], tmp_path: Path
         ("rollout", "watch"),
         ("rollout", "explain"),
         ("rollout", "weight"),
+        ("gateways", "reload"),
+        ("gateways", "list"),
     ]
     by_word = dict(zip(words, commands, strict=True))
     for word in (("settings", "check"), ("rollout", "apply")):
@@ -67,5 +69,8 @@ def test_the_tour_can_be_walked(start_system: Callable[..., Any], tmp_path: Path
     watched = run(*by_word["rollout", "watch"])
     assert watched.returncode == 1, watched.stderr
     assert "aborted" in watched.stdout
+    for word in (("gateways", "reload"), ("gateways", "list")):
+        told = run(*by_word[word])
+        assert told.returncode == 0, told.stdout + told.stderr
     for form in ("list", "status support-bot-v7", "explain support-bot-v7 --json"):
         assert run("rollout", *form.split()).returncode == 0
