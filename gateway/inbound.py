@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from urllib.parse import unquote_to_bytes
 
 from gateway.clients import ANYONE
-from gateway.headers import HeaderView
 from gateway.http1 import RequestHead
 from gateway.wire import Peek
 
@@ -88,16 +87,6 @@ class Inbound:
         self.body = body
         self.received = self.sent = time.perf_counter()
         self.created_at = time.time()
-
-    @property
-    def content_type(self) -> bytes:
-        """The media type of the body."""
-        return self.raw.get(b"content-type", b"")
-
-    @property
-    def view(self) -> HeaderView:
-        """The headers as text."""
-        return HeaderView(self.raw)
 
 
 def _endpoint(path: bytes) -> str:

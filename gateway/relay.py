@@ -13,9 +13,11 @@ from gateway.sse import StreamFilter
 from gateway.upstream import Request
 from gateway.wire import Answer, multipart_model, read_answer
 
-__all__ = ["Relay", "outgoing", "plain", "whole"]
+__all__ = ["SILENT", "Relay", "outgoing", "plain", "whole"]
 
 _USAGE_ENDPOINTS = frozenset({"/chat/completions", "/completions"})
+SILENT = frozenset({204, 304})
+"""Statuses of answers that have no body."""
 _BODILESS = frozenset({b"GET", b"HEAD", b"DELETE", b"OPTIONS"})
 
 
@@ -119,7 +121,6 @@ class Relay:
         "_silent",
         "_size",
         "answer",
-        "encoding",
         "first_at",
         "keep",
         "sse",
@@ -135,8 +136,7 @@ class Relay:
         self.first_at: float | None = None
         self.answer = _NOTHING
         self.keep = keep
-        self.encoding = encoding = head.encoding
-        readable = plain(encoding)
+        readable = plain(head.encoding)
         self.sse = head.content_type.startswith(b"text/event-stream")
         self._filter: StreamFilter | None = None
         self._parts: list[bytes] | None = None
@@ -145,7 +145,7 @@ class Relay:
         elif readable and inbound.inference and head.status == 200:
             self._parts = []
         self._chunked = False
-        self._silent = head.status in (204, 304) or inbound.method == b"HEAD"
+        self._silent = head.status in SILENT or inbound.method == b"HEAD"
 
     def begin(self, added: bytes, data: bytes, last: bool) -> bytes:
         """Return the head, and what there is of the body; ``added`` are more header lines."""

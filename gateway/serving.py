@@ -19,7 +19,7 @@ from gateway.http1 import RequestHead, ResponseHead
 from gateway.inbound import Inbound
 from gateway.metrics import GatewayMetrics
 from gateway.observe import Observation
-from gateway.relay import Relay, outgoing, whole
+from gateway.relay import SILENT, Relay, outgoing, whole
 from gateway.routes import Arm, RouteState
 from gateway.split import Assignment
 from gateway.upstream import Link
@@ -33,7 +33,6 @@ _HOLD = 256 * 1024
 """Bytes of a candidate's unstreamed answer held until it is whole, so that a cut can be mended."""
 _NO_ANSWER = Answer()
 _LEFT = 499
-_SILENT = frozenset({204, 304})
 
 
 class BadGateway(RequestError):
@@ -266,7 +265,7 @@ class Serving:
         if (
             last
             and inbound.head.minor
-            and status not in _SILENT
+            and status not in SILENT
             and inbound.method != b"HEAD"
             and not head.content_type.startswith(b"text/event-stream")
         ):
