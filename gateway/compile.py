@@ -43,12 +43,14 @@ HOT = (
     "gateway/protocol.py",
     "gateway/proxy.py",
     "gateway/relay.py",
+    "gateway/routes.py",
     "gateway/serving.py",
     "gateway/splice.py",
     "gateway/split.py",
     "gateway/sse.py",
     "gateway/targeting.py",
     "gateway/upstream/connection.py",
+    "gateway/upstream/pool.py",
 )
 """The modules of the hot path."""
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from urllib.parse import unquote_to_bytes
 
 from gateway.clients import ANYONE
 from gateway.http1 import RequestHead
 from gateway.wire import Peek
 
-__all__ = ["INFERENCE", "Inbound", "request_keys"]
+__all__ = ["INFERENCE", "Inbound", "RequestKeys"]
 
 INFERENCE = frozenset({"/chat/completions", "/completions", "/embeddings", "/responses"})
 """Endpoints that must name a model, and whose requests can be paired."""
@@ -20,13 +19,19 @@ _PATHS = {b"/v1" + endpoint.encode(): endpoint for endpoint in INFERENCE}
 _NOTHING = Peek()
 
 
-def request_keys() -> Iterator[str]:
-    """Yield keys that no other request of any process has."""
-    prefix = os.urandom(8).hex()
-    number = 0
-    while True:
-        number += 1
-        yield f"{prefix}{number:08x}"
+class RequestKeys:
+    """Makes keys that no other request of any process has."""
+
+    __slots__ = ("_last", "_prefix")
+
+    def __init__(self) -> None:
+        self._prefix = os.urandom(8).hex()
+        self._last = 10_000_000  # so that keys are equally long, for very long
+
+    def next(self) -> str:
+        """Return a new key."""
+        self._last += 1
+        return f"{self._prefix}{self._last}"
 
 
 class Inbound:

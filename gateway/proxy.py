@@ -13,7 +13,7 @@ from gateway.clients import Clients
 from gateway.decide import choose_arm, find_route
 from gateway.errors import RequestError
 from gateway.http1 import RequestHead
-from gateway.inbound import Inbound, request_keys
+from gateway.inbound import Inbound, RequestKeys
 from gateway.metrics import GatewayMetrics
 from gateway.routes import RouteTable
 from gateway.serving import Client, Serving
@@ -48,14 +48,14 @@ class Proxy:
         self.ready = True
         self._buffer = buffer
         self._metrics = metrics
-        self._keys = request_keys()
+        self._keys = RequestKeys()
 
     def admit(self, head: RequestHead) -> Inbound:
         """Let a request in by its head, before its body is read.
 
         Raises :class:`RequestError` for an unknown key and for a body that is too large.
         """
-        inbound = Inbound(head, next(self._keys))
+        inbound = Inbound(head, self._keys.next())
         if head.path.startswith(b"/v1/"):
             inbound.caller = self.clients.identify(head.fields.get(b"authorization"))
         length = head.length

@@ -1,8 +1,7 @@
-"""Captures as rows of the store, several to a statement. Pure: nothing here talks to a database.
+"""Captures as they are packed and as rows of the store, several to a statement; pure.
 
-SQLite's driver gives up Python's global lock at each execution, and the event loop's thread and the
-writer's would hand it back and forth for every row: there, one execution takes many rows. That of
-PostgreSQL sends many executions at once, and is slow with many parameters in one.
+On SQLite one execution takes many rows. PostgreSQL's driver sends many executions at once, and is
+slow with many parameters in one.
 """
 
 from __future__ import annotations
@@ -13,10 +12,44 @@ from functools import cache
 from itertools import chain
 from typing import Any
 
-from gateway.batch import Capture
+import msgspec
+
 from gateway.store.tables import LIVE_FIRST, CaptureRow, PairRow
 
-__all__ = ["decoded", "statements"]
+__all__ = ["Packed", "decoded", "statements"]
+
+
+class Packed(msgspec.Struct, array_like=True, frozen=True):
+    """A capture in a packet, with the fields of :class:`~gateway.batch.Capture`.
+
+    New fields go to the end, with a default: a packet may have been written by another version.
+    """
+
+    id: str
+    route: str
+    request_id: str
+    created_at: float
+    endpoint: str
+    variant: str
+    reason: str
+    deployment: str
+    stream: bool
+    request_body: bytes
+    response_body: bytes
+    content_encoding: bytes
+    status: int
+    ttft_s: float | None
+    total_s: float
+    input_tokens: int | None
+    output_tokens: int | None
+    segment: str | None
+    risk: str | None
+    key_hash: str | None
+    split_revision: int
+    epoch: int
+    weight_bp: int
+    pairs: list[tuple[int, str]]
+
 
 Row = tuple[Any, ...]
 Statement = tuple[str, list[Row]]
@@ -63,7 +96,7 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
 }
 
 
-def statements(captures: Sequence[Capture], *, is_sqlite: bool) -> Iterator[Statement]:
+def statements(captures: Sequence[Packed], *, is_sqlite: bool) -> Iterator[Statement]:
     """Yield the statements that insert captures and their pairs.
 
     Bodies are decoded only as their statement is asked for, so that few are held twice.
@@ -91,7 +124,7 @@ def _sql(table: str, rows: int, placeholder: str) -> str:
     return f"INSERT INTO {table} ({', '.join(columns)}) VALUES {', '.join([row] * rows)}"  # noqa: S608
 
 
-def _pair(capture: Capture, rollout_id: int, stream: str) -> Row:
+def _pair(capture: Packed, rollout_id: int, stream: str) -> Row:
     return (
         rollout_id,
         capture.id,
@@ -104,7 +137,7 @@ def _pair(capture: Capture, rollout_id: int, stream: str) -> Row:
     )
 
 
-def _capture(capture: Capture) -> Row:
+def _capture(capture: Packed) -> Row:
     body = capture.response_body
     if capture.content_encoding:
         body = decoded(body, capture.content_encoding, 8 * max(len(body), 64 * 1024))

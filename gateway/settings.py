@@ -103,7 +103,7 @@ class GatewaySettings(_Section):
     capture_buffer_count: int = Field(
         20_000, ge=1, description="Captures not yet written; above: shed."
     )
-    flush_interval: Duration = Field(0.1, description="Seconds between writes to the store.")
+    flush_interval: Duration = Field(0.25, description="Seconds between writes to the store.")
     connect_timeout: Duration = Field(5.0, description="Seconds to connect to a deployment.")
     first_byte_timeout: Duration = Field(
         120.0, description="Seconds until a deployment's answer begins."

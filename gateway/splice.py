@@ -75,6 +75,14 @@ def elements(body: bytes, start: int) -> Iterator[tuple[int, int]]:
         yield match.end(), position
 
 
+def _only(body: bytes, key: int) -> bool:
+    """Say whether the ``"model"`` found at ``key`` must be the object's own, as there is no other.
+
+    Where it could be written with escapes there may be, which only reading it all can tell.
+    """
+    return b"\\u" not in body and body.find(_MODEL) == key == body.rfind(_MODEL)
+
+
 def _encode(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(
         "utf-8", "surrogatepass"
@@ -128,6 +136,8 @@ class Rewrite:
                 and body[end - 2] != 0x5C  # the quote is no escaped one
             ):
                 after = body[end:]
+                if not ask_usage and _only(body, key):
+                    return body[:start] + self._model + after
                 rest = read_rest(body[:key] + b'"":""' + after)
                 if rest is not None and (not ask_usage or rest.stream_options is UNSET):
                     if not ask_usage:

@@ -10,16 +10,16 @@ import time
 from typing import Any
 
 from prometheus_client import Gauge
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, insert, select, update
 from sqlmodel import Session
 
 from gateway.batch import Batch
 from gateway.capture import CaptureBuffer
 from gateway.errors import StoreError, StoreUnavailable
-from gateway.rows import statements
+from gateway.intake import packets
 from gateway.store.engine import Store
 from gateway.store.evidence import Evidence, append_evidence, move_funnel
-from gateway.store.tables import ReplicaRow
+from gateway.store.tables import IntakeRow, ReplicaRow
 
 __all__ = ["BatchWriter", "write_batch"]
 
@@ -28,7 +28,7 @@ _SOON = 0.05
 _HEARTBEAT = 1.0
 _BACKOFF_MAX = 5.0
 _ATTEMPTS = 3
-_BATCH_CAPTURES = 500
+_BATCH_CAPTURES = 2000
 _BATCH_BYTES = 4 * 1024**2
 """So much is written in one transaction; then others get their turn at the store."""
 _REPLICAS = ReplicaRow.__table__  # type: ignore[attr-defined]
@@ -43,6 +43,7 @@ _MOVE_ON = (
         settings=bindparam("configured"),
     )
 )
+_TAKE_IN = insert(IntakeRow.__table__)  # type: ignore[attr-defined]
 _KNOWN = select(_REPLICAS.c.id).where(_REPLICAS.c.id == bindparam("replica"))
 _REFUSED = "a batch could not be written, it is kept and tried again: %s"
 
@@ -195,8 +196,8 @@ def write_batch(
     if not _claim(session, batch, replica=replica, started_at=started_at, stopped=stopped):
         return False
     connection = session.connection()
-    for statement, rows in statements(batch.captures, is_sqlite=store.is_sqlite):
-        connection.exec_driver_sql(statement, rows)
+    for packet in packets(batch.captures):
+        connection.execute(_TAKE_IN, packet)
     move_funnel(store, session, [(*key, change) for key, change in batch.funnel.items()])
     evidence = _evidence(batch, replica)
     for rollout_id in sorted(evidence):

@@ -12,6 +12,7 @@ from typing import Any
 
 from sqlmodel import Session, and_, col, func, or_, select, update
 
+from gateway.intake import any_packets, count_packed, unpack
 from gateway.store.engine import Store
 from gateway.store.evidence import Evidence, append_evidence, move_funnel
 from gateway.store.tables import CaptureRow, JudgmentRow, PairRow, RolloutRow
@@ -73,10 +74,17 @@ def claim_pairs(
 
     In the same transaction pairs expire that were claimed `max_attempts` times in vain, waited
     longer than `ttl_s`, or belong to a rollout that is over; `expired` hears of each after the
-    commit, by route, rollout and stream. An idle store is only read. Raises `StoreError`.
+    commit, by route, rollout and stream. What gateways handed over meanwhile becomes pairs first.
+    An idle store is only read. Raises `StoreError`.
     """
     claims: list[Claim] = []
-    while not claims and _anything(store, now):
+    while not claims:
+        with store.read() as session:
+            packed, waiting = any_packets(session), _anything(session, now)
+        if packed:
+            unpack(store)
+        elif not waiting:
+            break
         with store.write() as session:
             claims, gone = _claim_batch(store, session, rules, now, limit)
         for route, rollout, stream in gone:
@@ -164,10 +172,10 @@ def release_pairs(store: Store, claims: Sequence[Claim]) -> None:
 
 
 def count_pending(store: Store) -> int:
-    """Count the pairs that nobody has claimed. Raises `StoreError`."""
+    """Count the pairs that nobody has claimed, packed ones included. Raises `StoreError`."""
     with store.read() as session:
         statement = select(func.count()).select_from(PairRow).where(col(PairRow.state) == PENDING)
-        return int(session.exec(statement).one())
+        return int(session.exec(statement).one()) + count_packed(session)
 
 
 def _lapsed(session: Session, now: float, limit: int) -> list[PairRow]:
@@ -196,12 +204,11 @@ def _locked(session: Session, statement: Any, limit: int) -> list[PairRow]:
     return list(session.exec(locked).all())
 
 
-def _anything(store: Store, now: float) -> bool:
+def _anything(session: Session, now: float) -> bool:
     """Say whether there is something to claim, without taking SQLite's one write lock."""
     lapsed = and_(col(PairRow.state) == CLAIMED, col(PairRow.lease_until) < now)
     statement = select(PairRow.id).where(or_(col(PairRow.state) == PENDING, lapsed)).limit(1)
-    with store.read() as session:
-        return session.exec(statement).first() is not None
+    return session.exec(statement).first() is not None
 
 
 def _rollouts(session: Session, ids: set[int]) -> dict[int, RolloutRow]:

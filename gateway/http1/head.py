@@ -69,6 +69,7 @@ _SECRET = frozenset(
     {b"api-key", b"authorization", b"cookie", b"proxy-authorization", b"set-cookie", b"x-api-key"}
 )
 _MANY = 2048  # names and lines remembered, in all
+_MANY_HEADS = 1024
 _FEW = 64  # lines remembered of one name
 _LISTS = frozenset({b"accept-encoding", b"connection"})
 _ONCE = frozenset({b"content-length", b"host", b"transfer-encoding"})
@@ -162,6 +163,8 @@ _names: dict[bytes, _Name] = {}
 """Names of headers as they were written, with what :func:`_learn` says of them."""
 _fields: dict[bytes, _Field] = {}
 """Whole lines that came before. None that holds a secret, and few of each name."""
+_heads: dict[bytes, ResponseHead] = {}
+"""Whole heads of answers that came before. None that holds a secret."""
 _values: dict[bytes, int] = {}
 """How many lines of each name are remembered."""
 
@@ -313,9 +316,15 @@ def read_response(block: bytes) -> ResponseHead:
 
     The same head may be returned again for the same bytes. Raises :class:`MalformedError`.
     """
-    if len(block) > _SHORT or b"ookie" in block or b"OOKIE" in block:
-        return _response(block)
-    return _short_response(block)
+    head = _heads.get(block)
+    if head is not None:
+        return head
+    head = _response(block)
+    if len(block) <= _SHORT and b"cookie" not in block.lower():
+        if len(_heads) >= _MANY_HEADS:  # their dates differ: the oldest do not come again
+            _heads.clear()
+        _heads[block] = head
+    return head
 
 
 def _begun(line: bytes) -> tuple[ResponseHead, int]:
@@ -351,9 +360,6 @@ def _response(block: bytes) -> ResponseHead:
     kept.append(b"")
     head.lines = b"\r\n".join(kept)
     return head
-
-
-_short_response = lru_cache(maxsize=1024)(_response)
 
 
 def _concerns_us(head: ResponseHead, name: bytes, value: bytes, minor: int) -> set[bytes]:

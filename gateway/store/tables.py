@@ -1,15 +1,16 @@
 """All tables: instants (``*_at``) in Unix seconds, durations (``*_s``) in seconds.
 
-Who writes what: gateways write ``replica``, ``capture``, ``pair`` (new), ``funnel`` and window
-evidence; workers finish pairs and write ``judgment`` and pair evidence; the controller alone writes
-``rollout``, ``split`` and ``transition``; operations of people write ``reload``.
+Who writes what: gateways write ``replica``, ``intake``, ``funnel`` and window evidence; workers
+make ``capture`` and ``pair`` of the intake, finish pairs, and write ``judgment`` and pair evidence;
+the controller alone writes ``rollout``, ``split`` and ``transition``; operations of people write
+``reload``.
 """
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, BigInteger, Column, Index, Integer, Text, UniqueConstraint
+from sqlalchemy import JSON, BigInteger, Column, Index, Integer, LargeBinary, Text, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "EvidenceHeadRow",
     "EvidenceRow",
     "FunnelRow",
+    "IntakeRow",
     "JudgeBudgetRow",
     "JudgeCacheRow",
     "JudgmentRow",
@@ -79,6 +81,19 @@ class ReloadRow(SQLModel, table=True):
     number: int | None = Field(default=None, sa_column=Column(_BIG, primary_key=True))
     requested_at: float
     requested_by: str
+
+
+class IntakeRow(SQLModel, table=True):
+    """Captures of one gateway as it packed them, until a worker makes rows of them.
+
+    ``pairs`` says how many pairs they are: ``[[rollout_id, stream, count], …]``. ``data`` is read
+    by :mod:`gateway.intake` alone.
+    """
+
+    __tablename__: ClassVar[Any] = "intake"
+    id: int | None = Field(default=None, sa_column=Column(_BIG, primary_key=True))
+    pairs: list[Any] = Field(sa_column=_json(nullable=False))
+    data: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
 
 
 class CaptureRow(SQLModel, table=True):

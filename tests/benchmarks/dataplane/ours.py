@@ -17,6 +17,7 @@ from sqlalchemy import func
 from sqlmodel import select
 
 from gateway.compile import compile_hot, state
+from gateway.intake import unpack
 from gateway.split import Mirror, Split
 from gateway.store.engine import Store, open_store
 from gateway.store.splits import save_split
@@ -157,8 +158,11 @@ def write_store(folder: Path, wanted: Split) -> None:
 
 def captured(folder: Path) -> int:
     """Return how many captures the gateway wrote into its store in ``folder``."""
-    with _store(folder) as store, store.read() as session:
-        return int(session.exec(select(func.count()).select_from(CaptureRow)).one())
+    with _store(folder) as store:
+        while unpack(store):
+            pass
+        with store.read() as session:
+            return int(session.exec(select(func.count()).select_from(CaptureRow)).one())
 
 
 def pairs(folder: Path) -> dict[str, int]:

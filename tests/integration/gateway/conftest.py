@@ -18,6 +18,7 @@ from typing import Any
 import httpx
 import pytest
 
+from gateway.intake import unpack
 from gateway.reload import Report
 from gateway.server import GatewayThread
 from gateway.settings import Settings, load_settings
@@ -222,9 +223,11 @@ class World:
             await asyncio.sleep(0.005)
 
     async def rows(self, statement: Any) -> list[Any]:
-        """Read from the store."""
+        """Read from the store, once what was handed over is unpacked."""
 
         def read() -> list[Any]:
+            while unpack(self.store):
+                pass
             with self.store.read() as session:
                 return list(session.exec(statement).all())
 

@@ -12,6 +12,7 @@ from sqlmodel import func, select
 
 from gateway.batch import Capture, Scope
 from gateway.capture import CaptureBuffer
+from gateway.intake import unpack
 from gateway.split import Split
 from gateway.store import Store
 from gateway.store.evidence import load_funnel
@@ -67,6 +68,12 @@ def add(buffer: CaptureBuffer, *captures: Capture) -> None:
         assert buffer.add(capture)
 
 
+def unpack_all(store: Store) -> None:
+    """Do what a worker does with what the gateway handed over."""
+    while unpack(store):
+        pass
+
+
 def until(condition: Callable[[], bool]) -> None:
     """Wait for the writer's thread."""
     deadline = time.monotonic() + 20
@@ -79,10 +86,11 @@ def test_a_backlog_is_written_in_parts_and_in_full(
     store: Store, buffer: CaptureBuffer, writer: BatchWriter
 ) -> None:
     """What piled up while the store was down is written in several transactions, each counted."""
-    total = 1203
+    total = 5203
     add(buffer, *(replace(CAPTURE, id=f"c{number}") for number in range(total)))
     writer.start()
     assert writer.stop(20)
+    unpack_all(store)
     with store.read() as session:
         assert session.exec(select(func.count()).select_from(CaptureRow)).one() == total
         assert session.exec(select(func.count()).select_from(PairRow)).one() == 2 * total
@@ -131,6 +139,7 @@ def test_a_capture_that_no_store_holds_is_shed(
     until(lambda: buffer.bytes == 0)
     add(buffer, replace(CAPTURE, id="good"))
     assert writer.stop(20)
+    unpack_all(store)
     with store.read() as session:
         (capture,) = session.exec(select(CaptureRow)).all()
         funnel = load_funnel(session, 1)

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pytest
 
-from gateway.batch import Capture
-from gateway.rows import decoded, statements
+from gateway.rows import Packed, decoded, statements
 from gateway.store.tables import LIVE_FIRST, CaptureRow, PairRow
 
-CAPTURE = Capture(
+CAPTURE = Packed(
     id="c",
     route="bot",
     request_id="r",
@@ -37,12 +36,11 @@ CAPTURE = Capture(
     split_revision=1,
     epoch=2,
     weight_bp=3,
-    size=4,
     pairs=[(1, "mirror"), (1, "live")],
 )
 
 
-def rows(captures: list[Capture], table: str, *, is_sqlite: bool) -> list[dict[str, Any]]:
+def rows(captures: list[Packed], table: str, *, is_sqlite: bool) -> list[dict[str, Any]]:
     """Read the statements back: the rows of ``table`` by column."""
     found = []
     for sql, executions in statements(captures, is_sqlite=is_sqlite):
@@ -63,7 +61,7 @@ def rows(captures: list[Capture], table: str, *, is_sqlite: bool) -> list[dict[s
 @pytest.mark.parametrize("count", [0, 1, 25, 26, 120])
 def test_every_capture_becomes_a_row(count: int, is_sqlite: bool) -> None:
     """Whatever the size of the batch, no capture and no pair is left out or doubled."""
-    captures = [replace(CAPTURE, id=str(number)) for number in range(count)]
+    captures = [msgspec.structs.replace(CAPTURE, id=str(number)) for number in range(count)]
     written = rows(captures, "capture", is_sqlite=is_sqlite)
     assert [row["id"] for row in written] == [capture.id for capture in captures]
     pairs = rows(captures, "pair", is_sqlite=is_sqlite)
@@ -97,7 +95,7 @@ def test_rows_fit_the_tables() -> None:
 )
 def test_bodies_are_text(body: bytes, encoding: bytes, text: str) -> None:
     """Compressed answers are undone, and what no text can hold is replaced."""
-    capture = replace(CAPTURE, response_body=body, content_encoding=encoding)
+    capture = msgspec.structs.replace(CAPTURE, response_body=body, content_encoding=encoding)
     (row,) = rows([capture], "capture", is_sqlite=True)
     assert row["response_body"] == text
 
