@@ -21,7 +21,7 @@ import tempfile
 from pathlib import Path
 from time import perf_counter
 
-from dataplane.isolation import CASES, WITHOUT, Case, Place, measure, ports
+from dataplane.isolation import CASES, Case, Place, measure, ports
 from dataplane.load import build, upstream
 from dataplane.machine import in_words, two_cores, whereabouts
 from dataplane.names import names
@@ -44,10 +44,10 @@ def in_turn(
         for number in range(rounds):
             for case in chosen:
                 sides = {}
-                turn = [("without", WITHOUT), ("with", case)]
-                for side, state in turn if number % 2 == 0 else reversed(turn):
+                turn = [("without", False), ("with", True)]
+                for side, shadow in turn if number % 2 == 0 else reversed(turn):
                     folder = Path(scratch) / f"{number}" / case.name / side
-                    sides[side] = measure(state, place, phase, folder)
+                    sides[side] = measure(case, place, phase, folder, shadow=shadow)
                 done[case.name].append(sides)
                 p50, p99 = (
                     f"{sides['without'][name]:,.0f} without, {sides['with'][name]:,.0f} with"

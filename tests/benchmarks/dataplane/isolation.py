@@ -1,8 +1,10 @@
 """Isolation: baseline traffic while all that evaluates is in trouble, beside the same without it.
 
 Each measurement has a gateway, a store and a folder of its own. The worker runs on the load's core
-with idle priority, so that it takes nothing from generator and upstream: what is seen is what the
-shadow does to the gateway, not the loss of a core that they would not share.
+with idle priority, so that it takes little from generator and upstream. Little, not nothing: a
+kernel need not interrupt its system calls. Where the worker is busy, the side without a shadow
+therefore runs beside a worker that is as busy, with captures in a store of its own: what is seen is
+what the shadow does to the gateway, not the loss of a core that they would not share.
 """
 
 from __future__ import annotations
@@ -16,16 +18,16 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dataplane.load import load, request_bytes
-from dataplane.ours import captured, pairs, settings, split, start, write_store
+from dataplane.ours import captured, hand_over, pairs, settings, split, start, write_store
 from dataplane.plans import Phase
 from dataplane.process import let_others_first, running, tree_of, wait_for
 from dataplane.ratios import AGAIN
 from dataplane.started import Started
 
-__all__ = ["CASES", "WITHOUT", "Case", "Place", "Seen", "measure", "ports"]
+__all__ = ["CASES", "Case", "Place", "Seen", "measure", "ports"]
 
 _ROOM = 256 * 1024
 """Bytes that a full disk still takes: the first batches, so that it fills under load."""
@@ -61,7 +63,7 @@ class Case:
     """A state of the shadow: whether there is one, what ails it, and how that is told.
 
     ``change`` alters the settings, ``trouble`` works while the load runs; ``happened`` says from
-    the store that the trouble was real.
+    the store that the trouble was real. ``worker`` says what the worker does meanwhile.
     """
 
     name: str
@@ -69,6 +71,7 @@ class Case:
     shadow: bool = True
     change: Callable[[dict[str, Any], int], None] = lambda _settings, _port: None
     trouble: Trouble = field(default=lambda _here: contextlib.nullcontext())
+    worker: Literal["absent", "waits", "busy"] = "waits"
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,36 +128,39 @@ def _disk_full(here: Here) -> Iterator[None]:
     yield
 
 
-WITHOUT = Case("without", lambda seen: not seen.captures, shadow=False)
-
 CASES = (
-    Case(AGAIN, WITHOUT.happened, shadow=False),
+    Case(AGAIN, lambda seen: not seen.captures, shadow=False, worker="absent"),
     Case(
         "candidate hung",
         lambda seen: seen.pairs.get("claimed", 0) > 0 and "compared" not in seen.pairs,
         change=_candidate_hangs,
+        worker="busy",
     ),
     Case(
         "judge dead",
         lambda seen: seen.pairs.get("claimed", 0) > 0 or seen.pairs.get("judge_error", 0) > 0,
         change=_judge_is_dead,
+        worker="busy",
     ),
     Case("store locked", lambda seen: seen.captures < 100, trouble=_store_locked),
     Case("disk full", lambda seen: seen.lost, trouble=_disk_full),
-    Case("capture buffer full", lambda seen: seen.lost, change=_small_buffer),
+    Case("capture buffer full", lambda seen: seen.lost, change=_small_buffer, worker="absent"),
 )
 
 
-def measure(case: Case, place: Place, phase: Phase, folder: Path) -> dict[str, float]:
-    """Put baseline traffic on a gateway whose shadow is in the state of ``case``.
+def measure(
+    case: Case, place: Place, phase: Phase, folder: Path, *, shadow: bool
+) -> dict[str, float]:
+    """Put baseline traffic on a gateway whose shadow is in the state of ``case``, or has none.
 
     All requests take the baseline (a split at 0%); with a shadow each of them is to be captured.
     Raises ``RuntimeError`` where the trouble did not happen.
     """
     folder.mkdir(parents=True)
+    shadow = shadow and case.shadow
     document = settings(folder, place.upstream)
     case.change(document, place.silent if case.name == "candidate hung" else place.dead)
-    write_store(folder, split(mirror_bp=10_000 if case.shadow else 0))
+    write_store(folder, split(mirror_bp=10_000 if shadow else 0))
     ready = start(folder, document, "gateway")
     body = request_bytes(mode="paced", headers={}).partition(b"\r\n\r\n")[2]
     request = folder / "paced.http"
@@ -171,12 +177,15 @@ def measure(case: Case, place: Place, phase: Phase, folder: Path) -> dict[str, f
         headers = {"content-type": "application/json", **ready.headers}
         wait_for(ready.port, body, headers, gateway, log=log)
         pids = tree_of(gateway.pid)
-        if case.shadow:
-            worker = run(start(folder, document, "worker"), place.load_core, folder / "worker.log")
-            _wait_for_claim(folder)
+        if case.worker == "busy" or (shadow and case.worker == "waits"):
+            where = folder if shadow else _elsewhere(folder, body, phase)
+            document["store"], document["data_dir"] = f"sqlite:///{where}/coalmine.db", str(where)
+            worker = run(start(where, document, "worker"), place.load_core, where / "worker.log")
+            _wait_for_claim(where)
             let_others_first(worker.pid)
             pids.append(worker.pid)
-        stack.enter_context(case.trouble(Here(folder, pids)))
+        if shadow:
+            stack.enter_context(case.trouble(Here(folder, pids)))
         window = load(
             place.programs,
             phase,
@@ -186,7 +195,7 @@ def measure(case: Case, place: Place, phase: Phase, folder: Path) -> dict[str, f
             subject=gateway.pid,
         )
         seen = Seen(window.seen["sent"], captured(folder), pairs(folder))
-    if not case.happened(seen):
+    if not (case.happened(seen) if shadow else seen.captures == 0):
         tail = log.read_text(errors="replace")[-500:]
         raise RuntimeError(f"{case.name} did not happen: {seen}\n{tail}")
     return {
@@ -196,6 +205,15 @@ def measure(case: Case, place: Place, phase: Phase, folder: Path) -> dict[str, f
         "cpu_us_per_request": window.cpu_s * 1e6 / window.seen["requests"],
         "captures": seen.captures,
     }
+
+
+def _elsewhere(folder: Path, body: bytes, phase: Phase) -> Path:
+    """Make a store whose captures keep a worker busy for as long as the load runs."""
+    where = folder / "elsewhere"
+    where.mkdir()
+    write_store(where, split(mirror_bp=10_000))
+    hand_over(where, body, count=int(phase.rate * (phase.warmup_s + phase.seconds)))
+    return where
 
 
 def _wait_for_claim(folder: Path, seconds: float = 60.0) -> None:

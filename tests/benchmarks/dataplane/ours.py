@@ -7,26 +7,31 @@ import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import yaml
 from dataplane.process import free_port
 from dataplane.started import Started
 from sqlalchemy import func
 from sqlmodel import select
 
+from gateway.batch import Batch, Capture
 from gateway.compile import compile_hot, state
-from gateway.intake import unpack
+from gateway.intake import count_packed
 from gateway.split import Mirror, Split
 from gateway.store.engine import Store, open_store
 from gateway.store.splits import save_split
-from gateway.store.tables import CaptureRow, PairRow, RolloutRow
+from gateway.store.tables import CaptureRow, IntakeRow, PairRow, RolloutRow
+from gateway.writer import write_batch
 
 __all__ = [
     "captured",
     "compiled_copy",
     "gateway",
+    "hand_over",
     "pairs",
     "settings",
     "split",
@@ -158,18 +163,58 @@ def write_store(folder: Path, wanted: Split) -> None:
 
 def captured(folder: Path) -> int:
     """Return how many captures the gateway wrote into its store in ``folder``."""
-    with _store(folder) as store:
-        while unpack(store):
-            pass
-        with store.read() as session:
-            return int(session.exec(select(func.count()).select_from(CaptureRow)).one())
+    with _store(folder) as store, store.read() as session:
+        rows = int(session.exec(select(func.count()).select_from(CaptureRow)).one())
+        packets = session.exec(select(IntakeRow.data)).all()
+        return rows + sum(len(msgspec.msgpack.decode(packet)) for packet in packets)
 
 
 def pairs(folder: Path) -> dict[str, int]:
     """Return how many pairs are in each state, or, once done, came to each outcome."""
     with _store(folder) as store, store.read() as session:
         word = func.coalesce(PairRow.outcome, PairRow.state)
-        return {name: int(n) for name, n in session.exec(select(word, func.count()).group_by(word))}
+        rows = session.exec(select(word, func.count()).group_by(word))
+        found = {name: int(count) for name, count in rows}
+        if packed := count_packed(session):
+            found["pending"] = found.get("pending", 0) + packed
+        return found
+
+
+def hand_over(folder: Path, body: bytes, *, count: int) -> None:
+    """Put captures of this request into the store in ``folder``, as a gateway would."""
+    now = time.time()
+    answer = b'{"choices":[{"index":0,"message":{"role":"assistant","content":"as before"}}]}'
+    capture = Capture(
+        id="",
+        route="bench",
+        request_id="elsewhere",
+        created_at=now,
+        endpoint="/chat/completions",
+        variant="baseline",
+        reason="split",
+        deployment="stable",
+        stream=False,
+        request_body=body,
+        response_body=answer,
+        content_encoding=b"",
+        status=200,
+        ttft_s=None,
+        total_s=0.1,
+        input_tokens=None,
+        output_tokens=None,
+        segment=None,
+        risk=None,
+        key_hash=None,
+        split_revision=0,
+        epoch=0,
+        weight_bp=0,
+        size=len(body) + len(answer),
+        pairs=[(1, "mirror")],
+    )
+    batch = Batch(number=1, from_at=now, to_at=now)
+    batch.captures = [replace(capture, id=f"elsewhere-{number}") for number in range(count)]
+    with _store(folder) as store, store.write() as session:
+        write_batch(store, session, batch, replica="elsewhere", started_at=now)
 
 
 @contextlib.contextmanager
