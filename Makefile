@@ -47,6 +47,18 @@ test-heavy: install  ## the long simulations and the real engine
 bench-decisions-targets: install  ## the decision's statistics against their targets
 	$(BIN)/python tests/benchmarks/decisions_targets.py
 
+.PHONY: bench-decisions
+bench-decisions: install  ## this engine's decisions beside those of other rules (BENCH=--quick)
+	$(BIN)/python tests/benchmarks/bench_decisions.py $(BENCH)
+
+.PHONY: bench-evidence
+bench-evidence: install  ## what one pair costs the controller (goal: under 200 µs)
+	$(BIN)/python tests/benchmarks/bench_evidence.py
+
+.PHONY: bench-rollback
+bench-rollback: install  ## time to zero over 8 gateways on PostgreSQL (BENCH=--quick)
+	$(BIN)/python tests/benchmarks/bench_rollback.py $(BENCH)
+
 .PHONY: bench-gateway
 bench-gateway: install  ## the data plane beside its peers (needs cc; BENCH=--quick, --install-peers)
 	$(BIN)/python tests/benchmarks/bench_gateway.py $(BENCH)

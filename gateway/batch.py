@@ -11,6 +11,7 @@ from gateway.split import Split
 __all__ = [
     "LIVE",
     "MIRRORS",
+    "REVERSE",
     "Account",
     "Batch",
     "BreakerChange",
@@ -25,6 +26,8 @@ MIRRORS = 1
 """Flag of :meth:`CaptureBuffer.settle`: the request is in no mirror's sample."""
 LIVE = 2
 """Flag of :meth:`CaptureBuffer.settle`: the request is not in the live sample."""
+REVERSE = 4
+"""Flag of :meth:`CaptureBuffer.settle`: the candidate's answer is in no mirror's sample."""
 
 FunnelKey = tuple[int, str, str]
 """Rollout, stream and outcome."""
@@ -82,10 +85,11 @@ class Scope:
     """What the requests of a route are counted for under one split; built once, not per request.
 
     ``window`` is ``None`` where no rollout has live traffic; ``mirrors`` are the rollouts that
-    mirror, ``live`` the one whose answers are sampled.
+    mirror, ``reverse`` those that mirror the candidate's requests too, ``live`` the one whose
+    answers are sampled.
     """
 
-    __slots__ = ("live", "mirrors", "slo_s", "window")
+    __slots__ = ("live", "mirrors", "reverse", "slo_s", "window")
 
     def __init__(self, split: Split) -> None:
         self.window: WindowKey | None = None
@@ -95,6 +99,7 @@ class Scope:
             if split.live_sample_bp > 0:
                 self.live = split.rollout_id
         self.mirrors = tuple(mirror.rollout_id for mirror in split.mirrors)
+        self.reverse = tuple(mirror.rollout_id for mirror in split.reverse_mirrors)
         self.slo_s = float("inf") if split.slo_s is None else split.slo_s
 
 
@@ -116,7 +121,7 @@ class Account:
     def __init__(self) -> None:
         self.baseline = Tally()
         self.candidate = Tally()
-        self.missed = [0, 0, 0, 0]
+        self.missed = [0, 0, 0, 0, 0, 0, 0, 0]
 
 
 @dataclass(slots=True)
@@ -158,11 +163,16 @@ class Batch:
                 total.error_rate += new.error_rate
                 total.timeout_rate += new.timeout_rate
                 total.latency += new.latency
-        no_mirror = account.missed[MIRRORS] + account.missed[MIRRORS | LIVE]
-        no_live = account.missed[LIVE] + account.missed[MIRRORS | LIVE]
+        missed = account.missed
+        no_mirror = missed[MIRRORS] + missed[MIRRORS | LIVE]
+        no_reverse = missed[REVERSE] + missed[REVERSE | LIVE]
+        no_live = missed[LIVE] + missed[MIRRORS | LIVE] + missed[REVERSE | LIVE]
         if no_mirror:
             for rollout_id in scope.mirrors:
                 self.end(rollout_id, "mirror", "not_sampled", no_mirror)
+        if no_reverse:
+            for rollout_id in scope.reverse:
+                self.end(rollout_id, "mirror", "not_sampled", no_reverse)
         if no_live and scope.live is not None:
             self.end(scope.live, "live", "not_sampled", no_live)
 

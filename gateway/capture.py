@@ -96,8 +96,8 @@ class CaptureBuffer:
         """Count a request under one lock, with no more work than this, for every request is.
 
         ``arm`` is the arm that chance gave it, ``None`` where it counts in no window; ``missed``
-        says in which samples it is not (:data:`MIRRORS` and :data:`LIVE`, added up). A failed
-        candidate is reported soon.
+        says in which samples it is not (:data:`MIRRORS` or :data:`REVERSE`, and :data:`LIVE`,
+        added up). A failed candidate is reported soon.
         """
         with self._lock:
             account = self._accounts.get(scope)

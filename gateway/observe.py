@@ -8,26 +8,28 @@ from __future__ import annotations
 
 import hashlib
 
-from gateway.batch import LIVE, MIRRORS, Capture
+from gateway.batch import LIVE, MIRRORS, REVERSE, Capture
 from gateway.capture import CaptureBuffer
 from gateway.inbound import Inbound
 from gateway.routes import RouteState
-from gateway.split import Assignment
+from gateway.split import Assignment, Mirror, Sampler
 from gateway.wire import Answer
 
 __all__ = ["Observation", "hash_key"]
 
 _READABLE = frozenset({b"", b"identity", b"gzip", b"deflate"})
 _Pairs = list[tuple[int, str]]
+_Samplers = tuple[tuple[Mirror, Sampler, Sampler | None], ...]
 
 
 class Observation:
     """Follows one request of a known route from its assignment to its end.
 
     Sampling draws on the request's own key and on salts of their own, never on the arm: a mirror's
-    sample is independent of the split. ``limit`` bounds request and answer of a capture in bytes.
-    ``tees`` tells whether the answer's bytes are wanted: where it is false, :meth:`tee` need not
-    be called.
+    sample is independent of the split. What the baseline serves is mirrored to the candidate and,
+    where the split wants both directions, what chance gave to the candidate to the baseline.
+    ``limit`` bounds request and answer of a capture in bytes. ``tees`` tells whether the answer's
+    bytes are wanted: where it is false, :meth:`tee` need not be called.
     """
 
     __slots__ = (
@@ -81,29 +83,34 @@ class Observation:
         if not inbound.eligible:
             return
         route, missed = self._route, 0
-        if served.variant == "baseline" and route.mirror_samplers:
-            missed = MIRRORS
-            for _mirror, sampler, _noise in route.mirror_samplers:
+        mirrors: _Samplers = ()
+        if served.variant == "baseline":
+            mirrors, missed = route.mirror_samplers, MIRRORS
+        elif self._assigned.randomised:
+            mirrors, missed = route.reverse_samplers, REVERSE
+        if mirrors:
+            for _mirror, sampler, _noise in mirrors:
                 if sampler.takes(inbound.key):
-                    self._draw()
+                    self._draw(mirrors)
                     return
+        else:
+            missed = 0
         live = route.live_sampler
         if live is not None and self._assigned.randomised:
             missed |= LIVE
             if live.takes(inbound.key):
-                self._draw()
+                self._draw(mirrors)
                 return
         self._missed = missed
-        if missed & MIRRORS:
+        if mirrors:
             route.metrics.capture("not_sampled")
 
-    def _draw(self) -> None:
+    def _draw(self, mirrors: _Samplers) -> None:
         """Draw every sample, for one of them has the request, and keep the request for those."""
         route, inbound = self._route, self._inbound
         key = inbound.key
         wanted: _Pairs = []
         missed: _Pairs = []
-        mirrors = route.mirror_samplers if self.served.variant == "baseline" else ()
         for mirror, sampler, noise in mirrors:
             taken = sampler.takes(key)
             (wanted if taken else missed).append((mirror.rollout_id, "mirror"))

@@ -26,7 +26,15 @@ Source = Callable[[], Settings]
 _FIXED = ("store", "data_dir", "log_level")
 _FIXED_OPTIONS = ("host", "port", "workers", "metrics_host", "metrics_port")
 _SERVED = ("gateway", "deployments", "routes", "clients")
-_NOT_OF_CONNECTIONS = {"model", "api_key_env", "system_prompt", "parameters", "manifest"}
+_NOT_OF_CONNECTIONS = {
+    "model",
+    "api_key_env",
+    "system_prompt",
+    "parameters",
+    "manifest",
+    "dollars_per_million_input_tokens",
+    "dollars_per_million_output_tokens",
+}
 _OF_CONNECTIONS = (
     "connect_timeout",
     "first_byte_timeout",

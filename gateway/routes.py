@@ -112,6 +112,7 @@ class RouteState:
         "name",
         "observed",
         "response_lines",
+        "reverse_samplers",
         "scope",
         "split",
         "targeting",
@@ -154,6 +155,11 @@ class RouteState:
             for mirror in split.mirrors
         )
         """Each mirror with its own draw and the draw of its A/A stream, where it has one."""
+        self.reverse_samplers: tuple[tuple[Mirror, Sampler, Sampler | None], ...] = tuple(
+            (mirror, Sampler(mirror.salt, mirror.percentage_bp), None)
+            for mirror in split.reverse_mirrors
+        )
+        """The draws of requests that chance gave to the candidate; usually there are none."""
         live = split.live_sample_bp if split.weight_bp and split.rollout_id is not None else 0
         self.live_sampler = Sampler(f"{split.salt}:live", live) if live else None
         """Draws the randomised requests whose answers are checked; ``None`` where none are."""

@@ -36,6 +36,7 @@ __all__ = [
     "Contract",
     "ControlSettings",
     "Deployment",
+    "Escalation",
     "GatewaySettings",
     "JudgeSettings",
     "Manifest",
@@ -153,6 +154,56 @@ class ControlSettings(_Section):
         1.0, description="Seconds between two looks where nothing wakes the controller."
     )
     lease_ttl: Duration = Field(10.0, gt=0, description="Seconds a silent leader keeps its lease.")
+    outcome_wait: Duration = Field(
+        600.0, description="Seconds that a posted outcome waits for its request's capture."
+    )
+    outcome_retention: Duration = Field(
+        30 * 86400.0,
+        gt=0,
+        description="Seconds that outcomes are kept; so long each counts once.",
+    )
+    prometheus_url: str | None = Field(
+        None, description="Prometheus that a spec's metrics may be read from, up to before /api/v1."
+    )
+    prometheus_token_env: str | None = Field(
+        None, description="Variable that holds the bearer token for it."
+    )
+    prometheus_interval: Duration = Field(
+        15.0, gt=0, description="Seconds between two readings of a spec's queries."
+    )
+    prometheus_timeout: Duration = Field(5.0, gt=0, description="Seconds that one query may take.")
+    prometheus_delay: Duration = Field(
+        60.0,
+        description="Seconds until what has happened is in there; a weight's counts begin so late.",
+    )
+
+    @field_validator("prometheus_url")
+    @classmethod
+    def _http_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError("is not an http(s) URL; write for example http://127.0.0.1:9090")
+        if parts.username or parts.password:
+            raise ValueError("carries a user or password; name a variable in prometheus_token_env")
+        if parts.query or parts.fragment:
+            raise ValueError("carries a query; write it up to before /api/v1")
+        return value.rstrip("/").removesuffix("/api/v1")
+
+    @field_validator("prometheus_token_env")
+    @classmethod
+    def _for_prometheus(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("prometheus_url", "") is None:
+            raise ValueError("has no use without prometheus_url; set that too")
+        return value
+
+    def prometheus_token(self, environ: Mapping[str, str]) -> SecretStr | None:
+        """Return the token for Prometheus from the environment, or ``None`` without one."""
+        if self.prometheus_token_env is None:
+            return None
+        value = environ.get(self.prometheus_token_env)
+        return SecretStr(value) if value else None
 
 
 class WorkerSettings(_Section):
@@ -186,6 +237,7 @@ class Manifest(_Section):
 
 _FILES = ("ca_file", "client_cert_file", "client_key_file")
 _ACCESS = {"api_key_env", "proxy", "proxy_auth_env", *_FILES}
+_PRICES = ("dollars_per_million_input_tokens", "dollars_per_million_output_tokens")
 
 
 class Deployment(_Section):
@@ -212,6 +264,12 @@ class Deployment(_Section):
     )
     proxy_auth_env: str | None = Field(
         None, description="Variable that holds the proxy's USER:PASSWORD."
+    )
+    dollars_per_million_input_tokens: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="Price of input; unset: cost is not known."
+    )
+    dollars_per_million_output_tokens: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="Price of output, set with that of input."
     )
     manifest: Manifest = Field(default_factory=Manifest, description="What it is made of.")
 
@@ -266,6 +324,14 @@ class Deployment(_Section):
             raise ValueError(f"can't set {', '.join(reserved)}; those belong to the request")
         return value
 
+    @model_validator(mode="after")
+    def _both_prices(self) -> Deployment:
+        priced = [getattr(self, name) is not None for name in _PRICES]
+        if any(priced) and not all(priced):
+            missing = _PRICES[priced.index(False)]
+            raise ValueError(f"{missing} is missing; where tokens are free, write 0")
+        return self
+
     def api_key(self, environ: Mapping[str, str]) -> SecretStr | None:
         """Return the upstream's key from the environment, or ``None`` where none is declared."""
         if self.api_key_env is None:
@@ -283,12 +349,27 @@ class Deployment(_Section):
     def revision(self) -> str:
         """Return the deployment's identity: SHA-256 over the canonical JSON of what it serves.
 
-        How it is reached (keys, certificates, the proxy) is not part of it: that changes nothing
-        that a user sees.
+        How it is reached (keys, certificates, the proxy) and what it costs are not part of it: that
+        changes nothing that a user sees.
         """
-        document = self.model_dump(mode="json", exclude=_ACCESS)
+        document = self.model_dump(mode="json", exclude={*_ACCESS, *_PRICES})
         text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
+
+
+class Escalation(_Section):
+    """How an answer of a route hands the conversation over to a person."""
+
+    tool: str | None = Field(None, min_length=1, description="Tool whose call hands over.")
+    phrases: tuple[Annotated[str, Field(min_length=3)], ...] = Field(
+        (), description="Sentences that hand over; upper and lower case and spaces do not matter."
+    )
+
+    @model_validator(mode="after")
+    def _something(self) -> Escalation:
+        if self.tool is None and not self.phrases:
+            raise ValueError("says nothing; name a tool, or phrases, or leave it out")
+        return self
 
 
 class Contract(_Section):
@@ -302,6 +383,10 @@ class Contract(_Section):
     max_words: int | None = Field(None, ge=1, description="Most words in an answer.")
     min_words: int | None = Field(None, ge=1, description="Fewest words in an answer.")
     required_text: str | None = Field(None, description="A sentence that every answer contains.")
+    escalation: Escalation | None = Field(
+        None,
+        description="How an answer hands over to a person; unset: a set of common sentences.",
+    )
 
 
 class Route(_Section):

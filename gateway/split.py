@@ -30,6 +30,8 @@ __all__ = [
 BASIS_POINTS = 10_000
 """The whole of the traffic, in basis points (hundredths of a percent)."""
 
+_MILLION = 1_000_000
+
 Variant = Literal["baseline", "candidate"]
 Reason = Literal["split", "forced", "fallback", "breaker", "ineligible", "default"]
 
@@ -60,17 +62,20 @@ class Eligibility:
 class Mirror:
     """One rollout's wish for pairs: the share of eligible requests to mirror to its candidate.
 
-    ``percentage_bp`` is the sampling share in basis points, ``noise_bp`` the share of *those* that
-    also goes to the baseline a second time (the A/A stream), ``salt`` makes sampling independent
-    of every split and every other mirror.
+    ``percentage_bp`` is the sampling share in basis points, down to a hundredth of one;
+    ``noise_bp`` the share of *those* that also goes to the baseline a second time (the A/A
+    stream); ``salt`` makes sampling independent of every split and every other mirror. ``both``
+    asks for the other direction too: requests that chance gave to the candidate are mirrored to
+    the baseline.
     """
 
     rollout_id: int
     rollout: str
     candidate: str
-    percentage_bp: int
+    percentage_bp: float
     noise_bp: int
     salt: str
+    both: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +118,18 @@ class Split:
         if self.weight_bp and self.candidate is None:
             raise ValueError("weight_bp is above 0 but there is no candidate")
 
+    @property
+    def reverse_mirrors(self) -> tuple[Mirror, ...]:
+        """The mirrors that want the candidate's requests too: of who holds the live traffic only.
+
+        Another rollout's mirror compares with the baseline, which did not answer these.
+        """
+        return tuple(
+            mirror
+            for mirror in self.mirrors
+            if mirror.both and self.weight_bp and mirror.rollout_id == self.rollout_id
+        )
+
     def evolve(self, **changes: Any) -> Split:
         """Return a copy with these fields changed."""
         return replace(self, **changes)
@@ -132,7 +149,7 @@ class Split:
             headers=tuple((name, value) for name, value in eligible.get("headers", ())),
         )
         known["mirrors"] = tuple(
-            Mirror(**{item.name: m[item.name] for item in fields(Mirror)})
+            Mirror(**{item.name: m[item.name] for item in fields(Mirror) if item.name in m})
             for m in known.get("mirrors", ())
         )
         if "targeting_key" in known:
@@ -192,19 +209,20 @@ class Share:
 class Sampler:
     """Draws a sample of ``share_bp`` basis points of all requests, by a key unique to each.
 
-    For one process only: the draw is Python's own keyed hash (SipHash-1-3) of salt and key, at a
-    tenth of the cost of :func:`bucket`. No other process has the same keys, so none need agree.
+    The share is taken to a hundredth of a basis point, a millionth of all requests. For one process
+    only: the draw is Python's own keyed hash (SipHash-1-3) of salt and key, at a tenth of the cost
+    of :func:`bucket`. No other process has the same keys, so none need agree.
     """
 
     __slots__ = ("_salt", "_share")
 
-    def __init__(self, salt: str, share_bp: int) -> None:
+    def __init__(self, salt: str, share_bp: float) -> None:
         self._salt = f"{salt}\0"
-        self._share = share_bp
+        self._share = round(share_bp * (_MILLION // BASIS_POINTS))
 
     def takes(self, key: str) -> bool:
         """Say whether the request with this key is in the sample."""
-        return hash(self._salt + key) % BASIS_POINTS < self._share
+        return hash(self._salt + key) % _MILLION < self._share
 
 
 def targeting_key(

@@ -7,26 +7,31 @@ with one over the error budget. Promotion needs every guardrail proven by itself
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import exp, log
-from typing import Literal
 
-from rollout.evidence import MAX_SEGMENTS, OVERALL, EvidenceState, MetricEvidence, realised
+from rollout.evidence import (
+    MAX_SEGMENTS,
+    OVERALL,
+    EvidenceState,
+    MetricEvidence,
+    Reading,
+)
+from rollout.observations import counted_in_windows
+from rollout.shares import live_states, towards_harm
 from rollout.spec import MetricSpec, RolloutSpec
-from rollout.statistics import combine_mean, combine_segments
+from rollout.statistics import LiveState, PairedState, combine_mean, combine_segments
+from rollout.statistics.labels import LabelState
 
 __all__ = [
     "Assessment",
-    "Outcome",
-    "Verdict",
     "assess",
     "combined_harm",
     "format_e",
     "noise_alarm",
-    "verdicts",
+    "samples_needed",
 ]
-
-Outcome = Literal["pass", "fail", "inconclusive", "no_data", "error"]
 
 _NOISE_ALPHA = 0.01
 _CRITICAL_WEIGHT = 2.0
@@ -37,9 +42,12 @@ class Assessment:
     """One metric's evidence over all segments, reduced to what decides.
 
     E-values are natural logs. ``weight`` is the metric's part in the rollback decision, 0 for a
-    signal. ``distrusted`` says that the A/A stream contradicts the metric's pairs; they then count
-    neither way. ``applies`` is false where the metric applied to none of the pairs and the spec
-    says that this does not block.
+    signal and for a value with a limit, which proves nothing. ``distrusted`` says that the A/A
+    stream contradicts the metric's pairs; they then count neither way. ``applies`` is false where
+    the metric applied to none of the pairs and the spec says that this does not block, and for
+    what only live requests can tell while nobody is served. ``n`` counts pairs, and of live-only
+    metrics the requests of both arms, of which ``served`` were the candidate's. ``labels`` and
+    ``reading`` are set where people or a limit decide.
     """
 
     metric: MetricSpec
@@ -50,34 +58,48 @@ class Assessment:
     weight: float
     distrusted: bool
     applies: bool
+    served: int = 0
+    labels: LabelState | None = None
+    reading: Reading | None = None
 
     def proven(self, spec: RolloutSpec) -> bool:
-        """Whether non-inferiority is proven, now, within the error budget for promotion."""
+        """Whether non-inferiority is proven, now, within the error budget for promotion.
+
+        What only live requests tell has to be proven too, or else to show no harm over enough of
+        the candidate's requests: the same as is asked of the other metrics' live evidence.
+        """
         needed = log(1 / spec.analysis.error_budget.promote)
-        if self.distrusted or self.metric.min_human_labels or not self.n:
+        if self.metric.is_threshold:
+            return self.reading is not None and not (self.reading.breaches or self.reading.error)
+        if self.distrusted or not self.n or self.labels_missing:
             return False
+        if self.metric.is_live_only:
+            return self.log_e_non_inferior >= needed or self._harmless(spec)
         if spec.analysis.require_live_proof and self.log_e_live is not None:
             return min(self.log_e_non_inferior, self.log_e_live) >= needed
         return self.log_e_non_inferior >= needed
 
+    @property
+    def labels_missing(self) -> int:
+        """Human labels that the spec asks for and that are not there yet."""
+        return max(0, self.metric.min_human_labels - (self.labels.n if self.labels else 0))
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What is to be said about one metric, overall (``segment`` is ``None``) or in a segment."""
-
-    metric: str
-    segment: str | None
-    role: str
-    verdict: Outcome
-    reason: str
-    n: int
-    log_e_harm: float
-    log_e_non_inferior: float
+    def _harmless(self, spec: RolloutSpec) -> bool:
+        return (
+            not spec.analysis.require_live_proof
+            and self.served >= samples_needed(self.metric, spec)
+            and self.log_e_harm < log(1 / spec.analysis.error_budget.rollback)
+        )
 
 
 def assess(evidence: EvidenceState, spec: RolloutSpec) -> tuple[Assessment, ...]:
     """Return the assessment of every metric, in the order of the spec."""
     return tuple(_assess(evidence, spec, metric) for metric in spec.analysis.metrics)
+
+
+def samples_needed(metric: MetricSpec, spec: RolloutSpec) -> int:
+    """Return the candidate's requests over which a live-only metric has to show no harm."""
+    return spec.analysis.min_samples if metric.min_samples is None else metric.min_samples
 
 
 def combined_harm(assessments: tuple[Assessment, ...]) -> tuple[float, Assessment]:
@@ -104,22 +126,6 @@ def noise_alarm(evidence: EvidenceState, spec: RolloutSpec, metric: MetricSpec) 
     return log_e >= log(len(spec.analysis.metrics) / _NOISE_ALPHA)
 
 
-def verdicts(
-    evidence: EvidenceState, spec: RolloutSpec, *, segments: bool = True
-) -> tuple[Verdict, ...]:
-    """Return the verdict on every metric, overall and (with ``segments``) in each segment."""
-    assessments = assess(evidence, spec)
-    log_e, _ = combined_harm(assessments)
-    needed = log(1 / spec.analysis.error_budget.rollback)
-    found = [_overall(each, spec, harmed=log_e >= needed) for each in assessments]
-    if segments:
-        for metric in spec.analysis.metrics:
-            known = evidence.metrics[metric.name]
-            names = sorted((known.paired.keys() | known.live.keys()) - {OVERALL})
-            found.extend(_in_segment(metric, known, name, spec) for name in names)
-    return tuple(found)
-
-
 def format_e(log_e: float) -> str:
     """Write an e-value for people: ``0.31``, ``27``, ``1,430``, ``10^12``; ``<0.01`` is least."""
     if log_e < log(0.01):
@@ -131,104 +137,99 @@ def format_e(log_e: float) -> str:
 
 def _assess(evidence: EvidenceState, spec: RolloutSpec, metric: MetricSpec) -> Assessment:
     known = evidence.metrics[metric.name]
-    paired = known.paired[OVERALL]
+    if metric.source is not None:
+        return _assess_own(evidence, spec, metric, known)
+    paired, reverse = known.paired[OVERALL], known.reverse.get(OVERALL)
     distrusted = noise_alarm(evidence, spec, metric)
     declared = MAX_SEGMENTS if spec.analysis.segments else 0
     streams: list[float] = []
     if not distrusted:
-        segments = [state.log_e_harm for name, state in known.paired.items() if name != OVERALL]
-        streams.append(combine_segments(paired.log_e_harm, segments, declared=declared))
-    log_e_live = None
-    if known.live:
-        live = {name: realised(state) for name, state in known.live.items()}
-        segments = [state.log_e_harm for name, state in live.items() if name != OVERALL]
-        own = declared if segments else 0
-        streams.append(combine_segments(live[OVERALL].log_e_harm, segments, declared=own))
-        log_e_live = live[OVERALL].log_e_non_inferior
+        harm = _over_segments(known.paired, declared)
+        if reverse is not None:
+            harm = combine_mean([harm, _over_segments(known.reverse, declared)])
+        streams.append(harm)
+    live = live_states(evidence, spec, metric)
+    streams.extend(_live_harm(live, metric, declared))
     if known.limit is not None:
         streams.append(known.limit.log_e_harm)
+    labels = known.labels if metric.min_human_labels else None
+    proof = paired.log_e_non_inferior
+    if reverse is not None:
+        proof = min(proof, reverse.log_e_non_inferior)
+    if metric.min_human_labels:
+        proof = labels.log_e_non_inferior if labels is not None else 0.0
     return Assessment(
         metric=metric,
         n=paired.n,
         log_e_harm=combine_mean(streams) if streams else 0.0,
-        log_e_non_inferior=paired.log_e_non_inferior,
-        log_e_live=log_e_live,
+        log_e_non_inferior=proof,
+        log_e_live=_live_proof(live, metric),
         weight=_weight(metric),
         distrusted=distrusted,
         applies=metric.must_have_data or bool(paired.n) or known.not_applicable < evidence.pairs,
+        labels=labels,
     )
+
+
+def _assess_own(
+    evidence: EvidenceState, spec: RolloutSpec, metric: MetricSpec, known: MetricEvidence
+) -> Assessment:
+    """Assess a metric of the user's own, of which no pair says anything."""
+    states = live_states(evidence, spec, metric)
+    live = states.get(OVERALL)
+    streams = _live_harm(states, metric, MAX_SEGMENTS if spec.analysis.segments else 0)
+    if known.limit is not None:
+        streams.append(known.limit.log_e_harm)
+    n = live.n if live is not None else 0
+    has_data = bool(n) if known.reading is None else True
+    return Assessment(
+        metric=metric,
+        n=n,
+        log_e_harm=combine_mean(streams) if streams else 0.0,
+        log_e_non_inferior=live.log_e_non_inferior if live is not None else 0.0,
+        log_e_live=live.log_e_non_inferior if live is not None else None,
+        weight=0.0 if metric.is_threshold else _weight(metric),
+        distrusted=False,
+        applies=evidence.weight_bp > 0 and (metric.must_have_data or has_data),
+        served=live.candidate_requests if live is not None else 0,
+        reading=known.reading,
+    )
+
+
+def _over_segments(states: Mapping[str, PairedState] | Mapping[str, LiveState], own: int) -> float:
+    """Return the log e-value for harm of one stream: half on all, half on its segments."""
+    segments = [state.log_e_harm for name, state in states.items() if name != OVERALL]
+    return combine_segments(states[OVERALL].log_e_harm, segments, declared=own)
+
+
+def _live_harm(live: Mapping[str, LiveState], metric: MetricSpec, declared: int) -> list[float]:
+    """Return the log e-value for harm of the live evidence, or nothing where there is none.
+
+    Whether a stream is told by segment is known beforehand: counts by gateways and by Prometheus
+    never are.
+    """
+    if not live:
+        return []
+    own = declared if _is_segmented(metric) else 0
+    ways = zip(*(towards_harm(state, metric) for state in live.values()), strict=True)
+    harms = [_over_segments(dict(zip(live, way, strict=True)), own) for way in ways]
+    return harms if len(harms) == 1 else [combine_mean(harms)]
+
+
+def _live_proof(live: Mapping[str, LiveState], metric: MetricSpec) -> float | None:
+    state = live.get(OVERALL)
+    if state is None:
+        return None
+    return min(each.log_e_non_inferior for each in towards_harm(state, metric))
+
+
+def _is_segmented(metric: MetricSpec) -> bool:
+    if metric.source is not None:
+        return metric.source.outcome is not None
+    return not counted_in_windows(metric)
 
 
 def _weight(metric: MetricSpec) -> float:
     if not metric.is_guardrail:
         return 0.0
     return _CRITICAL_WEIGHT if metric.critical else 1.0
-
-
-def _overall(each: Assessment, spec: RolloutSpec, *, harmed: bool) -> Verdict:
-    budget = spec.analysis.error_budget
-    harm, proof = format_e(each.log_e_harm), format_e(each.log_e_non_inferior)
-    outcome: Outcome
-    if each.distrusted:
-        outcome = "error"
-        reason = "baseline against baseline differs in this metric, so its pairs prove nothing"
-    elif each.log_e_harm >= log(1 / budget.rollback) and (harmed or not each.weight):
-        outcome = "fail"
-        reason = f"worse than the baseline: e = {harm}, {1 / budget.rollback:g} is proof"
-    elif not each.n:
-        outcome = "no_data"
-        reason = (
-            "no pair has said anything about it yet"
-            if each.applies
-            else "it applied to none of the pairs, which the spec allows"
-        )
-    elif each.metric.min_human_labels:
-        outcome = "inconclusive"
-        reason = (
-            f"{each.metric.min_human_labels} human labels are required and there is no human "
-            "review yet: remove min_human_labels, or promote by hand"
-        )
-    elif each.proven(spec):
-        outcome = "pass"
-        reason = f"not worse by {each.metric.margin:g}: e = {proof} from {each.n} pairs"
-    elif each.log_e_non_inferior >= log(1 / budget.promote) and each.log_e_live is not None:
-        outcome = "inconclusive"
-        reason = f"proven on pairs, but live only e = {format_e(each.log_e_live)}"
-    else:
-        outcome = "inconclusive"
-        reason = (
-            f"not yet proven: e = {proof} of {1 / budget.promote:g} for not worse by "
-            f"{each.metric.margin:g}, e = {harm} for worse, from {each.n} pairs"
-        )
-    return Verdict(
-        each.metric.name,
-        None,
-        each.metric.role,
-        outcome,
-        reason,
-        each.n,
-        each.log_e_harm,
-        each.log_e_non_inferior,
-    )
-
-
-def _in_segment(metric: MetricSpec, known: MetricEvidence, name: str, spec: RolloutSpec) -> Verdict:
-    """Return a segment's verdict. It informs; what acts is the segment's part of its metric."""
-    paired, live = known.paired.get(name), known.live.get(name)
-    streams = [paired.log_e_harm] if paired is not None else []
-    if live is not None:
-        streams.append(realised(live).log_e_harm)
-    harm = combine_mean(streams)
-    proof = paired.log_e_non_inferior if paired is not None else 0.0
-    n = paired.n if paired is not None else 0
-    outcome: Outcome
-    if harm >= log(MAX_SEGMENTS / spec.analysis.error_budget.rollback):
-        outcome, reason = "fail", f"worse than the baseline here: e = {format_e(harm)}"
-    elif not n:
-        outcome, reason = "no_data", "no pair here has said anything about it yet"
-    elif proof >= log(1 / spec.analysis.error_budget.promote):
-        outcome, reason = "pass", f"not worse by {metric.margin:g}: e = {format_e(proof)}"
-    else:
-        outcome = "inconclusive"
-        reason = f"e = {format_e(proof)} for not worse, {format_e(harm)} for worse, {n} pairs"
-    return Verdict(metric.name, name, metric.role, outcome, reason, n, harm, proof)

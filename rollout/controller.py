@@ -17,45 +17,49 @@ from dataclasses import replace
 
 from gateway.errors import CoalmineError, Conflict, StoreError
 from gateway.settings import Settings
+from gateway.split import Split
 from gateway.store.engine import Store
-from gateway.store.evidence import load_evidence, load_funnel
+from gateway.store.evidence import load_evidence
 from gateway.store.replicas import this_replica
 from gateway.store.splits import load_split
+from rollout.clock import SteadyClock
+from rollout.emission import Emitter, Listener
 from rollout.execution import ACTOR, Executor
 from rollout.fitting import changed_arms
 from rollout.folding import update
 from rollout.lease import Lease
 from rollout.ledger import find_id, revision_of, running_ids
 from rollout.metrics import ControlMetrics
+from rollout.pacing import Pacer
 from rollout.policy import Decision, decide
-from rollout.reading import live_weight
 from rollout.records import Record, Transition
 from rollout.service import HealthProbe
 from rollout.states import ACTIVE, Phase
+from rollout.traffic import claimed_weight
 from rollout.wake import Waker
 
 __all__ = ["ACTOR", "Controller", "Listener"]
 
 _log = logging.getLogger(__name__)
 
-Listener = Callable[[Transition], None]
-"""Hears of a transition after its commit, at most once."""
+_Progress = tuple[int, str, float | None]
 
 _WIDENING = frozenset({"advance", "succeed"})
 _BATCH = 500
 _MAX_ROUNDS = 20
 _BEAT_S = 5.0
-_OBSERVE_S = 1.0
 _RETRY_S = 1.0
+_AHEAD_S = 1.0
 _NEVER = float("-inf")
 
 
 class Controller:
     """Leads the rollouts of one store while it holds the lease.
 
-    ``health`` says what is wrong with a deployment, or ``None``. ``clock`` returns Unix seconds.
-    ``persist_interval`` (seconds) bounds how often evidence without a decision is written; what
-    is lost of it in a crash is folded again.
+    ``health`` says what is wrong with a deployment, or ``None``. ``clock`` returns Unix seconds;
+    by default it ignores jumps of the wall clock that do not last. ``persist_interval`` (seconds)
+    bounds how often evidence without a decision is written; what is lost of it in a crash is folded
+    again.
     """
 
     def __init__(
@@ -66,21 +70,21 @@ class Controller:
         health: HealthProbe,
         metrics: ControlMetrics | None = None,
         listeners: Sequence[Listener] = (),
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
         persist_interval: float = 0.5,
     ) -> None:
+        clock = SteadyClock() if clock is None else clock
         self.replica = this_replica("control", clock())
         self.lease = Lease(store, holder=self.replica.id, ttl=settings.control.lease_ttl)
         self._executor = Executor(store, settings, lease=self.lease, health=health)
+        self._pacer = Pacer(store, lease=self.lease)
         self._store = store
         self._settings = settings
-        self._metrics = metrics
-        self._listeners = tuple(listeners)
+        self._emitter = Emitter(store, metrics=metrics, listeners=listeners)
         self._clock = clock
         self._persist_interval = persist_interval
         self._records: dict[int, Record] = {}
-        self._saved: dict[int, tuple[float, int, str]] = {}
-        self._observed: dict[int, float] = {}
+        self._saved: dict[int, tuple[float, _Progress]] = {}
         self._renewed = _NEVER
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -125,10 +129,9 @@ class Controller:
                 self._forget(rollout_id)
                 _log.exception("rollout %s can't be handled and stays as it is", rollout_id)
         for gone in self._records.keys() - set(ids):
-            self._show(self._records[gone], now, final=True)
+            self._emitter.show(self._records[gone], now, final=True)
             self._forget(gone)
-        if self._metrics is not None:
-            self._metrics.tick.observe(time.monotonic() - began)
+        self._emitter.took(time.monotonic() - began)
         return True
 
     def _look_at(self, rollout_id: int, now: float) -> None:
@@ -140,7 +143,8 @@ class Controller:
             if record.phase not in ACTIVE or self._is_done(record, now):
                 break
         self._save(rollout_id, now)
-        self._show(self._records[rollout_id], now)
+        self._emitter.show(self._records[rollout_id], now)
+        self._pacer.adapt(self._records[rollout_id], now)
 
     def _load(self, rollout_id: int) -> Record:
         """Return the record, from memory while nobody else has changed it."""
@@ -150,22 +154,19 @@ class Controller:
                 return known
             record = find_id(session, rollout_id)
         self._records[rollout_id] = record
-        self._saved[rollout_id] = (_NEVER, record.evidence.last_seq, record.note)
+        self._saved[rollout_id] = (_NEVER, _progress(record))
         return record
 
     def _is_done(self, record: Record, now: float) -> bool:
         """Fold what has arrived and act as soon as a decision falls. True: nothing is left."""
         with self._store.read() as session:
-            arms = changed_arms(load_split(session, record.route), self._settings, record)
+            split = load_split(session, record.route)
             facts = load_evidence(session, record.id, after=record.evidence.last_seq, limit=_BATCH)
-        if arms is not None and record.phase is not Phase.PAUSED:
-            self._did(self._executor.pause(record, *arms, now=now), now)
-            return False
-        if record.phase is Phase.PREFLIGHT and record.step.kind != "preflight":
-            entered = self._executor.enter(
-                record, record.step_index, reason="the spec has no preflight", now=now
-            )
-            self._did(entered, now)
+        arms = changed_arms(split, self._settings, record)
+        record = self._begun(record, now)
+        found = self._found(record, split, arms, now)
+        if found is not None:
+            self._did(found, now)
             return False
         obstacle: str | None = arms[1] if arms else None
         for seq, fact in facts:
@@ -178,14 +179,43 @@ class Controller:
                 continue
             self._did(self._executor.carry_out(record, decision, now=now), now)
             return False
+        if len(facts) == _BATCH:
+            # What is known so far is the past: the present is decided upon with all that is there.
+            self._records[record.id] = record
+            return False
         decision = self._decide(record, now)
         if decision.action in _WIDENING and obstacle is None:
             obstacle = self._executor.obstacle(record, decision)
         if decision.action == "hold" or (decision.action in _WIDENING and obstacle):
             self._records[record.id] = replace(record, note=obstacle or decision.reason)
-            return len(facts) < _BATCH
+            return True
         self._did(self._executor.carry_out(record, decision, now=now), now)
         return False
+
+    def _found(
+        self, record: Record, split: Split | None, arms: tuple[str, str] | None, now: float
+    ) -> tuple[Record, Transition] | None:
+        """Act on what there is before any evidence is looked at, and return what was done."""
+        if arms is not None and record.phase is not Phase.PAUSED:
+            return self._executor.pause(record, *arms, now=now)
+        if record.phase is Phase.PREFLIGHT:
+            if record.step.kind == "preflight":
+                return None
+            reason = "the spec has no preflight"
+            return self._executor.enter(record, record.step_index, reason=reason, now=now)
+        if claimed_weight(split, record.id, record.spec) != record.evidence.weight_bp:
+            return self._executor.adopt_weight(record, now=now)
+        return None
+
+    def _begun(self, record: Record, now: float) -> Record:
+        """Return the record with its step begun at the latest now: clocks are set back."""
+        began = record.step_started_at
+        if began is None or began <= now + _AHEAD_S:
+            return record
+        _log.warning(
+            "rollout %s: its step began ahead of the clock, %.0f s", record.name, began - now
+        )
+        return replace(record, step_started_at=now)
 
     def _decide(self, record: Record, moment: float) -> Decision:
         # The verdicts go into the receipt of what is done, and are worked out there.
@@ -196,7 +226,7 @@ class Controller:
         if isinstance(result, str):
             self._records[record.id] = replace(record, note=result)
             self._save(record.id, now)
-            self._show(record, now)
+            self._emitter.show(record, now)
         else:
             self._did(result, now)
 
@@ -204,67 +234,40 @@ class Controller:
         """Take note of a transition that is committed, and tell of it."""
         record, transition = result
         self._records[record.id] = record
-        self._saved[record.id] = (now, record.evidence.last_seq, record.note)
-        _log.info(
-            "rollout %s: %s, %s to %s: %s",
-            transition.rollout,
-            transition.event,
-            transition.from_phase,
-            transition.to_phase,
-            transition.reason,
-        )
-        if self._metrics is not None:
-            self._metrics.transition(transition)
-        for listener in self._listeners:
-            try:
-                listener(transition)
-            except Exception:  # noqa: BLE001 - the transition stands whatever a listener does
-                _log.exception("a listener failed; the transition stands")
+        self._saved[record.id] = (now, _progress(record))
+        self._emitter.tell(transition)
 
     def _save(self, rollout_id: int, now: float) -> None:
         record = self._records[rollout_id]
-        at, seq, note = self._saved[rollout_id]
-        if (record.evidence.last_seq, record.note) == (seq, note):
-            return
-        if now - at < self._persist_interval:
+        at, progress = self._saved[rollout_id]
+        if _progress(record) == progress or 0 <= now - at < self._persist_interval:
             return
         self._records[rollout_id] = self._executor.save(record)
-        self._saved[rollout_id] = (now, record.evidence.last_seq, record.note)
-
-    def _show(self, record: Record, now: float, *, final: bool = False) -> None:
-        if self._metrics is None:
-            return
-        if not final and now - self._observed.get(record.id, _NEVER) < _OBSERVE_S:
-            return
-        with self._store.read() as session:
-            record = find_id(session, record.id) if final else record
-            weight_bp = live_weight(session, record)
-            funnel = load_funnel(session, record.id)
-        self._metrics.observe(record, weight_bp=weight_bp, funnel=funnel)
-        self._observed[record.id] = now
+        self._saved[rollout_id] = (now, _progress(record))
 
     def _leads(self) -> bool:
         moment = time.monotonic()
         if self.lease.token is None or moment - self._renewed >= self.lease.ttl / 3:
+            token = self.lease.token
             if not self.lease.acquire():
                 self._follow()
                 return False
+            if self.lease.token != token:
+                self._follow()  # whoever led in between may have gone further
             self._renewed = moment
-        if self._metrics is not None:
-            self._metrics.leader.set(1)
+        self._emitter.lead()
         return True
 
     def _follow(self) -> None:
         self._records.clear()
         self._saved.clear()
-        self._observed.clear()
-        if self._metrics is not None:
-            self._metrics.follow()
+        self._emitter.follow()
 
     def _forget(self, rollout_id: int) -> None:
         self._records.pop(rollout_id, None)
         self._saved.pop(rollout_id, None)
-        self._observed.pop(rollout_id, None)
+        self._emitter.forget(rollout_id)
+        self._pacer.forget(rollout_id)
 
     def _run(self) -> None:
         beaten = _NEVER
@@ -289,3 +292,8 @@ class Controller:
             self.replica.beat(self._store, now=self._clock(), stopped=True)
         except CoalmineError as error:
             _log.warning("the lease was not given up and will run out: %s", error)
+
+
+def _progress(record: Record) -> _Progress:
+    """Return what is written of a record without a transition."""
+    return record.evidence.last_seq, record.note, record.step_started_at

@@ -9,11 +9,12 @@ from shadow (see STATISTICS: carried over whole, a good shadow would slow the al
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
-from functools import lru_cache
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+from rollout.clustering import OpenCluster
 from rollout.spec import MetricSpec, RolloutSpec
+from rollout.spec_metrics import LATENCIES, RELATIVE_METRICS
 from rollout.statistics import (
     LiveState,
     PairedState,
@@ -21,6 +22,8 @@ from rollout.statistics import (
     RateLimitState,
     SampleRatioState,
 )
+from rollout.statistics.clusters import ClusterMeans
+from rollout.statistics.labels import LabelState
 from rollout.steps import Step
 
 __all__ = [
@@ -29,14 +32,14 @@ __all__ = [
     "RECENT",
     "EvidenceState",
     "MetricEvidence",
+    "Reading",
     "begin_step",
-    "realised",
+    "is_live",
     "start_evidence",
     "start_live",
     "start_paired",
 ]
 
-_PRIOR_REQUESTS = 200.0
 _LEAST_LIMIT = 0.001
 
 OVERALL = ""
@@ -50,12 +53,30 @@ RECENT = 100
 
 
 @dataclass(frozen=True, slots=True)
+class Reading:
+    """What Prometheus last said about a value with a limit.
+
+    ``at`` is when ``value`` was read (Unix seconds), ``breaches`` how many readings in a row, up to
+    that one, were beyond the limit. ``error`` says why the latest reading failed, if it did: that
+    neither ends a row of breaches nor makes it longer.
+    """
+
+    value: float | None = None
+    at: float = 0.0
+    breaches: int = 0
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class MetricEvidence:
     """The evidence on one metric.
 
     ``paired`` and ``live`` are by segment, :data:`OVERALL` first of all. ``baseline`` counts the
     baseline's own requests and failures, ever. ``noise`` is the A/A stream in both directions.
     ``worst`` holds ``(badness, pair id)`` of the pairs that spoke most against the candidate.
+    ``reverse`` is ``paired`` with the arms changed about, for a metric of which either direction is
+    harm; ``labels`` what people said about pairs that the judge has seen; ``reading`` the last
+    value of a metric that has a limit.
     """
 
     paired: Mapping[str, PairedState] = field(default_factory=dict)
@@ -66,6 +87,9 @@ class MetricEvidence:
     baseline: tuple[int, int] = (0, 0)
     not_applicable: int = 0
     worst: tuple[tuple[float, int], ...] = ()
+    reverse: Mapping[str, PairedState] = field(default_factory=dict)
+    labels: LabelState | None = None
+    reading: Reading | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON document; :meth:`from_json` is its inverse."""
@@ -78,12 +102,18 @@ class MetricEvidence:
             "baseline": list(self.baseline),
             "not_applicable": self.not_applicable,
             "worst": [list(each) for each in self.worst],
+            "reverse": {segment: state.to_json() for segment, state in self.reverse.items()},
+            "labels": self.labels.to_json() if self.labels else None,
+            "reading": asdict(self.reading) if self.reading else None,
         }
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> MetricEvidence:
         """Build the evidence from its JSON document."""
         noise = document["noise"]
+        reverse, labels, reading = (  # a document of an older version has none of them
+            document.get(name) for name in ("reverse", "labels", "reading")
+        )
         return cls(
             paired={name: PairedState.from_json(d) for name, d in document["paired"].items()},
             live={name: LiveState.from_json(d) for name, d in document["live"].items()},
@@ -97,6 +127,9 @@ class MetricEvidence:
             baseline=(document["baseline"][0], document["baseline"][1]),
             not_applicable=document["not_applicable"],
             worst=tuple((badness, pair_id) for badness, pair_id in document["worst"]),
+            reverse={name: PairedState.from_json(d) for name, d in (reverse or {}).items()},
+            labels=LabelState.from_json(labels) if labels else None,
+            reading=Reading(**reading) if reading else None,
         )
 
 
@@ -110,7 +143,8 @@ class EvidenceState:
     answers of the candidate, since the step began. ``recent`` is
     the judge's last answers, one letter each: v a verdict, i an inconsistent one, e an error, b
     the budget was exhausted. ``unreadable`` counts facts that could not be understood; they are
-    missing data and nothing else.
+    missing data and nothing else. ``open`` holds the users whose pairs are being made into one,
+    ``seen`` those whose first pair has counted (see :mod:`rollout.clustering`).
     """
 
     metrics: Mapping[str, MetricEvidence]
@@ -130,6 +164,8 @@ class EvidenceState:
     unreadable: int = 0
     sample_ratio: SampleRatioState | None = None
     breakers: Mapping[str, str] = field(default_factory=dict)
+    open: tuple[OpenCluster, ...] = ()
+    seen: ClusterMeans | None = None
 
     @property
     def consecutive_judge_errors(self) -> int:
@@ -148,12 +184,14 @@ class EvidenceState:
         document["metrics"] = {name: metric.to_json() for name, metric in self.metrics.items()}
         document["sample_ratio"] = self.sample_ratio.to_json() if self.sample_ratio else None
         document["breakers"] = dict(self.breakers)
+        document["open"] = [cluster.to_json() for cluster in self.open]
+        document["seen"] = self.seen.to_json() if self.seen else None
         return document
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> EvidenceState:
         """Build the state from its JSON document."""
-        ratio = document["sample_ratio"]
+        ratio, seen = document["sample_ratio"], document.get("seen")
         return cls(
             **{
                 **document,
@@ -163,6 +201,8 @@ class EvidenceState:
                 },
                 "sample_ratio": SampleRatioState.from_json(ratio) if ratio else None,
                 "breakers": dict(document["breakers"]),
+                "open": tuple(map(OpenCluster.from_json, document.get("open", ()))),
+                "seen": ClusterMeans.from_json(seen) if seen else None,
             }
         )
 
@@ -176,7 +216,7 @@ def start_paired(metric: MetricSpec) -> PairedState:
     """Return a metric's paired state without evidence."""
     if metric.name == "judge_win_rate":
         return PairedState.start(kind="score", margin=metric.margin)
-    if metric.name == "output_tokens":
+    if metric.name in RELATIVE_METRICS:
         # The difference of a pair is (c - b) / (c + b): a ratio of 1 + m is m / (2 + m).
         return PairedState.start(kind="mean", margin=metric.margin / (2 + metric.margin))
     return PairedState.start(kind="binary", margin=metric.margin)
@@ -194,9 +234,9 @@ def begin_step(
     metrics: dict[str, MetricEvidence] = {}
     for metric in spec.analysis.metrics:
         known = state.metrics[metric.name]
-        if fresh or (weight_bp and not known.live and _is_live(metric)):
+        if fresh or (weight_bp and not known.live and is_live(metric)):
             known = replace(known, live=_first_live(known, metric) if weight_bp else {})
-        metrics[metric.name] = replace(known, limit=_limit(known, step))
+        metrics[metric.name] = replace(known, limit=_limit(known, metric, step))
     ratio = None if fresh else state.sample_ratio
     if ratio is None and 0 < weight_bp < 10_000:
         ratio = SampleRatioState.start(share=weight_bp / 10_000)
@@ -222,52 +262,39 @@ def start_live(known: MetricEvidence, metric: MetricSpec, segment: str) -> LiveS
     )
 
 
-@lru_cache(maxsize=4096)
-def realised(live: LiveState) -> LiveState:
-    """Return the live state with each share corrected by the share of requests that came.
-
-    With sticky keys it is users that are drawn by the weight, and their requests travel together:
-    of few or very unequal users the candidate gets more or less than its weight for as long as
-    they stay. A failure's chance to be the candidate's is then the realised share; counting with
-    the weight would find harm, or miss it, where there are only busier users. The weight counts
-    like 200 requests, so that it rules the first moments.
-    """
-    return replace(
-        live,
-        windows=tuple(
-            window._replace(
-                share=(window.candidate_requests + _PRIOR_REQUESTS * window.share)
-                / (window.requests + _PRIOR_REQUESTS)
-            )
-            for window in live.windows
-        ),
-    )
+def is_live(metric: MetricSpec) -> bool:
+    """Say whether single live requests are counted, arm by arm, rather than only pairs."""
+    return metric.name not in _PAIRS_ONLY and not metric.is_threshold
 
 
 def _start(metric: MetricSpec) -> MetricEvidence:
-    quantile = metric.name == "latency" and metric.slo is None
+    if metric.source is not None:
+        return MetricEvidence()
+    quantile = metric.name in LATENCIES and metric.slo is None
+    start = {OVERALL: start_paired(metric)}
     return MetricEvidence(
-        paired={OVERALL: start_paired(metric)},
+        paired=start,
+        reverse=start if metric.direction == "both" else {},
         threshold=QuantileState.start(quantile=metric.quantile) if quantile else None,
+        labels=LabelState.start(margin=metric.margin) if metric.name == "judge_win_rate" else None,
     )
 
 
-def _is_live(metric: MetricSpec) -> bool:
-    return metric.name not in {"judge_win_rate", "output_tokens"}
+_PAIRS_ONLY = frozenset({"judge_win_rate", *RELATIVE_METRICS})
 
 
 def _first_live(known: MetricEvidence, metric: MetricSpec) -> dict[str, LiveState]:
-    return {OVERALL: start_live(known, metric, OVERALL)} if _is_live(metric) else {}
+    return {OVERALL: start_live(known, metric, OVERALL)} if is_live(metric) else {}
 
 
-def _limit(known: MetricEvidence, step: Step) -> RateLimitState | None:
+def _limit(known: MetricEvidence, metric: MetricSpec, step: Step) -> RateLimitState | None:
     """Return the limit on the candidate's failure rate while hardly any baseline is left.
 
     A multiple of the baseline's own earlier rate, and never below 0.1%: of a baseline without
     failures a twofold rate is nothing that a user would notice.
     """
     requests, failures = known.baseline
-    if step.max_rate_ratio is None or not requests:
+    if step.max_rate_ratio is None or not requests or metric.direction == "decrease":
         return None
     limit = RateLimitState.limit_from(
         requests=requests, failures=failures, ratio=step.max_rate_ratio

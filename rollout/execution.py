@@ -25,12 +25,15 @@ from rollout.policy import Decision
 from rollout.records import Record, Transition
 from rollout.service import HealthProbe
 from rollout.states import Event, Phase
-from rollout.traffic import effective_baseline, holder, weight_of
+from rollout.traffic import claimed_weight, effective_baseline, holder, weight_of
 
 __all__ = ["ACTOR", "Executor"]
 
 ACTOR = "controller"
 """The actor of every transition that nobody asked for."""
+
+_HARD = frozenset({"error_rate", "timeout_rate"})
+"""Guardrails whose harm is users without an answer: then all goes back at once, in any mode."""
 
 _Change = Callable[[Split], tuple[Record, Split]]
 
@@ -84,9 +87,12 @@ class Executor:
                 why = decision.pause_reason or "inconclusive"
                 return self.pause(record, why, reason, now=now, decision=decision)
             case "rollback":
+                hard = decision.metric in _HARD or record.evidence.breakers
+                gradual = record.spec.rollback.mode == "gradual" and not hard
+                back = moves.taken_back if gradual else moves.to_baseline
                 return self._commit(
                     record,
-                    lambda split: moves.to_baseline(record, split, reason=reason),
+                    lambda split: back(record, split, reason=reason),
                     event=Event.ROLLBACK,
                     reason=reason,
                     now=now,
@@ -136,8 +142,35 @@ class Executor:
             decision=decision,
         )
 
+    def adopt_weight(self, record: Record, *, now: float) -> tuple[Record, Transition]:
+        """Take a weight that was changed in the store by hand for one that an operator set.
+
+        Raises :class:`Conflict` where the weight is what it should be after all.
+        """
+        known_bp = record.evidence.weight_bp
+        with self._store.read() as session:
+            found_bp = claimed_weight(load_split(session, record.route), record.id, record.spec)
+        reason = (
+            f"the weight is {found_bp / 100:g}% instead of {known_bp / 100:g}%: it was changed in "
+            "the store by hand; resume returns to the step's weight"
+        )
+
+        def change(split: Split) -> tuple[Record, Split]:
+            weight_bp = claimed_weight(split, record.id, record.spec)
+            if weight_bp != found_bp or weight_bp == known_bp:
+                raise Conflict(f"the split of route {record.route!r} was changed; read it again")
+            return moves.with_weight(record, split, weight_bp, now=now, reason=reason)
+
+        return self._commit(record, change, event=Event.SET_WEIGHT, reason=reason, now=now)
+
     def drain(self, record: Record, *, now: float) -> tuple[Record, Transition] | str:
-        """End a rollback once every living gateway serves it; otherwise return who does not."""
+        """End a rollback once every living gateway serves it; otherwise return who does not.
+
+        A gradual rollback goes on first, step by step.
+        """
+        step = self._take_back(record, now)
+        if step is not None:
+            return step
         with self._store.read() as session:
             found = self._drained(session, record, now)
         if isinstance(found, list):
@@ -145,7 +178,10 @@ class Executor:
         if found.time_to_zero is None:
             reason = "no gateway called the candidate"
         else:
-            reason = f"the last gateway left the candidate {found.time_to_zero:.3f} s after"
+            reason = (
+                f"the last request was given to the candidate {found.time_to_zero:.3f} s after; "
+                f"all gateways had applied the split after {found.applied:.3f} s"
+            )
         cleared = replace(record, note="")
         return self._commit(
             record,
@@ -154,6 +190,28 @@ class Executor:
             reason=reason,
             now=now,
             extra={"drained": found.to_json()},
+        )
+
+    def _take_back(self, record: Record, now: float) -> tuple[Record, Transition] | str | None:
+        """Take back the next part of what a gradual rollback has left; ``None``: nothing is."""
+        with self._store.read() as session:
+            left_bp = weight_of(load_split(session, record.route), record.id)
+            last = last_transition(session, record, Event.ROLLBACK) if left_bp else None
+        if last is None:
+            return None
+        left, interval = f"{left_bp / 100:g}%", record.spec.rollback.interval
+        if now - last.at < interval:
+            return f"{left} is left with the candidate; the next part goes within {interval:g} s"
+        trouble = self._health(record.baseline) if record.baseline else None
+        if trouble is not None:
+            return f"waiting: {record.baseline!r} can't take the {left} that is left: {trouble}"
+        reason = f"the rollback goes on: {left} was left with the candidate"
+        return self._commit(
+            record,
+            lambda split: moves.taken_back(record, split, reason=reason),
+            event=Event.ROLLBACK,
+            reason=reason,
+            now=now,
         )
 
     def save(self, record: Record) -> Record:
@@ -184,17 +242,16 @@ class Executor:
 
     def _drained(self, session: Session, record: Record, now: float) -> Drained | list[str]:
         rollback = last_transition(session, record, Event.ROLLBACK)
-        had_traffic = rollback is not None and (
-            rollback.weight_before_bp or rollback.from_phase == Phase.SUCCEEDED.value
-        )
-        if rollback is None or not had_traffic:
-            return Drained(None, {})
+        promoted = rollback is not None and rollback.from_phase == Phase.SUCCEEDED.value
+        if rollback is None or not (rollback.weight_before_bp or promoted):
+            return Drained({})
         return drained(
             session,
             route=record.route,
             revision=int(rollback.receipt["split_revision"]),
             since=rollback.at,
             now=now,
+            promoted=promoted,
         )
 
     def _commit(

@@ -51,7 +51,19 @@ def fitting_baseline(session: Session, settings: Settings, spec: RolloutSpec) ->
             f"route {spec.route!r} declares no segment; set routes.{spec.route}.segment",
             field="analysis.segments",
         )
+    if settings.control.prometheus_url is None:
+        _refuse_queries(spec)
     return baseline
+
+
+def _refuse_queries(spec: RolloutSpec) -> None:
+    for index, metric in enumerate(spec.analysis.metrics):
+        if metric.source is not None and metric.source.prometheus is not None:
+            raise SpecError(
+                f"{metric.name} is read from Prometheus, and the settings name none; set "
+                "control.prometheus_url",
+                field=f"analysis.metrics.{index}.source.prometheus",
+            )
 
 
 def warnings_about(settings: Settings, spec: RolloutSpec) -> tuple[str, ...]:

@@ -2,36 +2,30 @@
 
 Facts are what gateways and workers appended (see :mod:`gateway.store.evidence`). A fact that was
 folded before is ignored, a gap is refused, and one that can't be understood is counted and is
-otherwise missing data. About 100 to 300 µs a fact with ten metrics and a segment.
+otherwise missing data. About 100 µs a pair with ten metrics and a segment (make bench-evidence).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
-from gateway.split import BASIS_POINTS
 from gateway.store.evidence import Evidence
+from rollout.clustering import Counted, counts_first, gathered
 from rollout.evidence import (
     MAX_SEGMENTS,
     OVERALL,
     EvidenceState,
     MetricEvidence,
-    start_live,
     start_paired,
 )
-from rollout.observations import (
-    count_of,
-    counted_in_windows,
-    difference_of,
-    failures_of,
-    judged,
-    live_failure,
-    ranked_worst,
-    with_latency,
-    with_live_latency,
-)
+from rollout.folding_live import live, outcome, query, segments_of, window
+from rollout.observations import difference_of, failures_of, judged, ranked_worst, with_latency
 from rollout.spec import MetricSpec, RolloutSpec
+from rollout.spec_metrics import RELATIVE_METRICS
+from rollout.statistics import PairedState
+from rollout.statistics.labels import LabelState
 
 __all__ = ["fold", "update"]
 
@@ -64,28 +58,25 @@ def update(state: EvidenceState, seq: int, fact: Evidence, spec: RolloutSpec) ->
 
 def _pair(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> EvidenceState:
     payload = fact.payload
-    segments = _segments(state, fact.segment, spec)
-    metrics: dict[str, MetricEvidence] = {}
+    metrics = dict(state.metrics)
+    read = []
+    differences: dict[str, float] = {}
     for metric in spec.analysis.metrics:
-        known = state.metrics[metric.name]
+        if metric.source is not None:
+            continue
+        known = metrics[metric.name]
         arms = failures_of(metric, known, payload)
         difference = difference_of(metric, arms, payload)
-        if difference is None:
-            metrics[metric.name] = with_latency(
-                replace(known, not_applicable=known.not_applicable + 1), metric, payload
-            )
-            continue
-        paired = dict(known.paired)
-        for segment in segments:
-            paired[segment] = (paired.get(segment) or start_paired(metric)).update(difference)
-        known = replace(
-            known,
-            paired=paired,
-            worst=ranked_worst(known.worst, metric, difference, payload["pair_id"]),
-        )
-        if arms is not None:
-            known = replace(known, baseline=(known.baseline[0] + 1, known.baseline[1] + arms[0]))
-        metrics[metric.name] = with_latency(known, metric, payload)
+        if difference is not None:
+            if not -1 <= difference <= 1:
+                raise ValueError(f"a difference lies in [-1, 1], not {difference!r}")
+            differences[metric.name] = difference
+        read.append((metric, known, arms, difference))
+    state, counted = _one_a_cluster(state, fact, differences, spec)
+    pairs = _in_segments(state, counted, spec)
+    for metric, known, arms, difference in read:
+        changed = _compared(known, metric, arms, difference, pairs, payload)
+        metrics[metric.name] = with_latency(changed, metric, payload)
     return replace(
         state,
         metrics=metrics,
@@ -96,12 +87,101 @@ def _pair(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> EvidenceSt
     )
 
 
+def _one_a_cluster(
+    state: EvidenceState, fact: Evidence, differences: Mapping[str, float], spec: RolloutSpec
+) -> tuple[EvidenceState, list[Counted]]:
+    """Return what counts as one pair now that this pair has come: by default the pair itself."""
+    pair = fact.segment, differences
+    cluster = fact.payload.get("cluster")
+    match spec.analysis.clusters:
+        case "mean" if cluster is not None or state.open:
+            number = state.pairs + 1
+            held, counted = gathered(state.open, cluster=cluster, number=number, pair=pair)
+            return replace(state, open=held), counted
+        case "first" if cluster is not None:
+            seen, counted = counts_first(state.seen, cluster=cluster, pair=pair)
+            return replace(state, seen=seen), counted
+        case _:
+            return state, [pair]
+
+
+def _in_segments(
+    state: EvidenceState, counted: Sequence[Counted], spec: RolloutSpec
+) -> list[tuple[tuple[str, ...], Mapping[str, float]]]:
+    """Return what counts with the segments it counts in: new ones until there are too many."""
+    if len(counted) == 1:
+        segment, said = counted[0]
+        return [(segments_of(state, segment, spec), said)]
+    known, pairs = {OVERALL, *state.segments()}, []
+    for segment, said in counted:
+        segments = segments_of(state, segment, spec)
+        if len(known) > MAX_SEGMENTS:
+            segments = tuple(each for each in segments if each in known)
+        known.update(segments)
+        pairs.append((segments, said))
+    return pairs
+
+
+def _compared(
+    known: MetricEvidence,
+    metric: MetricSpec,
+    arms: tuple[int, int] | None,
+    difference: float | None,
+    pairs: Iterable[tuple[tuple[str, ...], Mapping[str, float]]],
+    payload: Mapping[str, Any],
+) -> MetricEvidence:
+    """Return what is known of a metric after a pair, and after those that count now."""
+    paired, reverse, labels, baseline = known.paired, known.reverse, known.labels, known.baseline
+    for segments, said in pairs:
+        counted = said.get(metric.name)
+        if counted is None:
+            continue
+        paired = _updated(paired, metric, segments, counted)
+        if reverse:
+            reverse = _updated(reverse, metric, segments, -counted)
+    if labels is not None:
+        labels = labels.judged(None if difference is None else (1 + difference) / 2)
+    if arms is not None and difference is not None:
+        failed = 1 - arms[0] if metric.direction == "decrease" else arms[0]
+        baseline = (baseline[0] + 1, baseline[1] + failed)
+    worst = known.worst
+    if difference:
+        worst = ranked_worst(worst, metric, difference, payload["pair_id"])
+    return MetricEvidence(
+        paired=paired,
+        live=known.live,
+        limit=known.limit,
+        noise=known.noise,
+        threshold=known.threshold,
+        baseline=baseline,
+        not_applicable=known.not_applicable + (difference is None),
+        worst=worst,
+        reverse=reverse,
+        labels=labels,
+        reading=known.reading,
+    )
+
+
+def _updated(
+    states: Mapping[str, PairedState],
+    metric: MetricSpec,
+    segments: tuple[str, ...],
+    difference: float,
+) -> dict[str, PairedState]:
+    changed = dict(states)
+    for segment in segments:
+        changed[segment] = (changed.get(segment) or start_paired(metric)).update(difference)
+    return changed
+
+
 def _noise(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> EvidenceState:
     metrics = dict(state.metrics)
     for metric in spec.analysis.metrics:
+        if metric.source is not None or metric.name in RELATIVE_METRICS:
+            continue
         known = state.metrics[metric.name]
         difference = difference_of(metric, failures_of(metric, known, fact.payload), fact.payload)
-        if difference is None or metric.name == "output_tokens":
+        if difference is None:
             continue
         forward, reverse = known.noise or (start_paired(metric), start_paired(metric))
         noise = (forward.update(difference), reverse.update(-difference))
@@ -117,94 +197,6 @@ def _noise(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> EvidenceS
     )
 
 
-def _live(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> EvidenceState:
-    payload = fact.payload
-    variant = payload["variant"]
-    if variant not in {"baseline", "candidate"}:
-        raise ValueError(f"no variant is called {variant!r}")
-    is_candidate = variant == "candidate"
-    present = fact.epoch == state.epoch
-    segments = _segments(state, fact.segment, spec)
-    metrics = dict(state.metrics)
-    for metric in spec.analysis.metrics:
-        if counted_in_windows(metric):
-            continue
-        known = state.metrics[metric.name]
-        failed = live_failure(metric, known, payload)
-        if not is_candidate:
-            known = with_live_latency(known, metric, payload)
-        if failed is not None:
-            if not is_candidate:
-                known = replace(known, baseline=(known.baseline[0] + 1, known.baseline[1] + failed))
-            if present:
-                counts = _Counts(
-                    candidate=int(is_candidate),
-                    baseline=int(not is_candidate),
-                    candidate_failures=failed if is_candidate else 0,
-                    baseline_failures=0 if is_candidate else failed,
-                )
-                known = _with_live(known, counts, payload["weight_bp"], segments, metric)
-        metrics[metric.name] = known
-    checked = present and is_candidate and payload["weight_bp"] == state.weight_bp
-    return replace(
-        state,
-        metrics=metrics,
-        step_checked=state.step_checked + int(checked),
-        last_live_at=max(state.last_live_at, fact.at) if present else state.last_live_at,
-    )
-
-
-def _window(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> EvidenceState:
-    arms = fact.payload["arms"]
-    baseline, candidate = arms.get("baseline") or {}, arms.get("candidate") or {}
-    baseline_requests, candidate_requests = (
-        count_of(baseline, "requests"),
-        count_of(candidate, "requests"),
-    )
-    weight_bp = fact.payload["weight_bp"]
-    present = fact.epoch == state.epoch
-    metrics = dict(state.metrics)
-    for metric in spec.analysis.metrics:
-        if not counted_in_windows(metric):
-            continue
-        if metric.name not in baseline and metric.name not in candidate:
-            continue
-        counts = _Counts(
-            candidate=candidate_requests,
-            baseline=baseline_requests,
-            candidate_failures=count_of(candidate, metric.name),
-            baseline_failures=count_of(baseline, metric.name),
-        )
-        known = state.metrics[metric.name]
-        known = replace(
-            known,
-            baseline=(
-                known.baseline[0] + counts.baseline,
-                known.baseline[1] + counts.baseline_failures,
-            ),
-        )
-        if present:
-            known = _with_live(known, counts, weight_bp, (OVERALL,), metric)
-        metrics[metric.name] = known
-    if not present:
-        return replace(state, metrics=metrics)
-    ratio = state.sample_ratio
-    total = baseline_requests + candidate_requests
-    if ratio is not None and total and 0 < weight_bp < BASIS_POINTS:
-        ratio = ratio.update(
-            candidate=candidate_requests, total=total, share=weight_bp / BASIS_POINTS
-        )
-    in_step = weight_bp == state.weight_bp
-    return replace(
-        state,
-        metrics=metrics,
-        sample_ratio=ratio,
-        step_baseline=state.step_baseline + (baseline_requests if in_step else 0),
-        step_candidate=state.step_candidate + (candidate_requests if in_step else 0),
-        last_live_at=max(state.last_live_at, fact.at) if total else state.last_live_at,
-    )
-
-
 def _breaker(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> EvidenceState:  # noqa: ARG001
     breakers = dict(state.breakers)
     if fact.payload["state"] == "open":
@@ -216,54 +208,30 @@ def _breaker(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> Evidenc
     return replace(state, breakers=breakers)
 
 
-_KINDS = {"pair": _pair, "noise": _noise, "live": _live, "window": _window, "breaker": _breaker}
+def _label(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> EvidenceState:
+    """Return the state after a person's verdict on a pair, which corrects the judge's."""
+    payload = fact.payload
+    metric = spec.metric("judge_win_rate")
+    if metric is None:
+        return state
+    known = state.metrics[metric.name]
+    labels = known.labels or LabelState.start(margin=metric.margin)
+    judge = payload["judge"]
+    labels = labels.labelled(
+        float(payload["label"]),
+        None if judge is None else float(judge),
+        float(payload["probability"]),
+    )
+    return replace(state, metrics={**state.metrics, metric.name: replace(known, labels=labels)})
 
 
-class _Counts:
-    """Requests and failures by arm, of one window or one checked answer."""
-
-    __slots__ = ("baseline", "baseline_failures", "candidate", "candidate_failures")
-
-    def __init__(
-        self, *, candidate: int, baseline: int, candidate_failures: int, baseline_failures: int
-    ) -> None:
-        if candidate_failures > candidate or baseline_failures > baseline:
-            raise ValueError("more failures than requests")
-        self.candidate = candidate
-        self.baseline = baseline
-        self.candidate_failures = candidate_failures
-        self.baseline_failures = baseline_failures
-
-
-def _with_live(
-    known: MetricEvidence,
-    counts: _Counts,
-    weight_bp: int,
-    segments: tuple[str, ...],
-    metric: MetricSpec,
-) -> MetricEvidence:
-    requests = counts.candidate + counts.baseline
-    if not requests or not weight_bp:
-        return known
-    live = dict(known.live)
-    for segment in segments:
-        live[segment] = (live.get(segment) or start_live(known, metric, segment)).update(
-            candidate_failures=counts.candidate_failures,
-            failures=counts.candidate_failures + counts.baseline_failures,
-            share=weight_bp / BASIS_POINTS,
-            candidate_requests=counts.candidate,
-            requests=requests,
-        )
-    limit = known.limit
-    if limit is not None and counts.candidate:
-        limit = limit.update(requests=counts.candidate, failures=counts.candidate_failures)
-    return replace(known, live=live, limit=limit)
-
-
-def _segments(state: EvidenceState, segment: str | None, spec: RolloutSpec) -> tuple[str, ...]:
-    if not spec.analysis.segments or not segment:
-        return (OVERALL,)
-    known = state.segments()
-    if segment not in known and len(known) >= MAX_SEGMENTS:
-        return (OVERALL,)
-    return (OVERALL, segment)
+_KINDS = {
+    "pair": _pair,
+    "noise": _noise,
+    "live": live,
+    "window": window,
+    "breaker": _breaker,
+    "outcome": outcome,
+    "query": query,
+    "label": _label,
+}

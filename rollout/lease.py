@@ -36,6 +36,7 @@ class Lease:
         self.holder = holder
         self.ttl = ttl
         self.token: int | None = None
+        self._asked: int | None = None
 
     def acquire(self) -> bool:
         """Take the lease, or renew it; ``False`` while another holder's has not expired.
@@ -46,7 +47,8 @@ class Lease:
             session.connection().execute(_INSERT, {"name": self._name})
             row = self._row(session)
             now = self._now(session)
-            mine = row.holder == self.holder and row.token == self.token
+            # The token that was asked for counts, too: its commit may have gone unacknowledged.
+            mine = row.holder == self.holder and row.token in {self.token, self._asked}
             if not mine and row.expires_at > now:
                 self.token = None
                 return False
@@ -55,8 +57,8 @@ class Lease:
             row.holder = self.holder
             row.expires_at = now + self.ttl
             session.add(row)
-            token = row.token
-        self.token = token
+            self._asked = row.token
+        self.token = self._asked
         return True
 
     def guard(self, session: Session) -> int:

@@ -176,7 +176,13 @@ def commit(
     )
     _write(session, record, written, token)
     weights = share_of(record, before), share_of(written, after)
-    receipt = {**receipt, "split_revision": before.revision if before else None}
+    receipt = {
+        **receipt,
+        "split_revision": before.revision if before else None,
+        # What a transition does to the evidence depends on it too, so a replay needs it.
+        "split_before": before.to_document() if before else None,
+        "paused": written.paused.reason if written.paused else None,
+    }
     if after is not None and after != before:
         receipt["split_revision"] = save_split(store, session, after, now=now).revision
     number = _count(session, record.id) + 1

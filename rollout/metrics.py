@@ -12,14 +12,16 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from rollout.assessment import assess, combined_harm, verdicts
+from rollout.assessment import assess, combined_harm
 from rollout.evidence import OVERALL
 from rollout.records import Record, Transition
 from rollout.states import Phase
+from rollout.verdicts import verdicts
 
 __all__ = ["ControlMetrics"]
 
 _OUTCOMES = ("pass", "fail", "inconclusive", "no_data", "error")
+_LEFT = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _TICK = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
 
@@ -66,6 +68,14 @@ class ControlMetrics:
             "coalmine_rollback_time_to_zero_seconds",
             "From the last rollback until no gateway called the candidate any more.",
             ("rollout",),
+        )
+        self.left = Histogram(
+            "coalmine_rollback_replica_seconds",
+            "From a rollback until one gateway served its split (applied), and until it gave its "
+            "last request to the candidate (last_candidate).",
+            ("stage",),
+            buckets=_LEFT,
+            registry=registry,
         )
         self.leader = gauge("coalmine_controller_leader", "1 while this process leads.")
         self.tick = Histogram(
@@ -130,3 +140,7 @@ class ControlMetrics:
         drained: Mapping[str, Any] = transition.receipt.get("drained") or {}
         if drained.get("time_to_zero") is not None:
             self.time_to_zero.labels(transition.rollout).set(drained["time_to_zero"])
+        for replica in (drained.get("replicas") or {}).values():
+            for stage in ("applied", "last_candidate"):
+                if replica[stage] is not None:
+                    self.left.labels(stage).observe(replica[stage])

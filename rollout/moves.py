@@ -12,7 +12,7 @@ from gateway.split import Split
 from rollout.evidence import begin_step
 from rollout.records import Paused, Record
 from rollout.states import Event, Phase
-from rollout.traffic import demoted, mirrored, promoted, weight_of, weighted, withdrawn
+from rollout.traffic import demoted, lowered, mirrored, promoted, weight_of, weighted, withdrawn
 
 __all__ = [
     "back_to_baseline",
@@ -21,6 +21,7 @@ __all__ = [
     "paused",
     "resumed",
     "succeeded",
+    "taken_back",
     "to_baseline",
     "with_weight",
 ]
@@ -40,12 +41,17 @@ def entering(record: Record, index: int) -> Event:
 def enter_step(
     record: Record, split: Split, index: int, *, now: float, reason: str
 ) -> tuple[Record, Split]:
-    """Return the rollout at the beginning of a step, and the split with the step's weight."""
+    """Return the rollout at the beginning of a step, and the split with the step's weight.
+
+    Users of a new risk tier were not drawn before: with them a new assignment epoch starts, in
+    the same salt, so that whoever took part before keeps their arm.
+    """
     step = record.steps[index]
+    widened = bool(weight_of(split, record.id)) and split.eligible.risk != step.risk
     record = replace(record, step_index=index, step_started_at=now, note="")
     if step.kind == "preflight":
         return record, split
-    return _at_weight(record, split, step.weight_bp, new_epoch=False, reason=reason)
+    return _at_weight(record, split, step.weight_bp, new_epoch=widened, reason=reason)
 
 
 def with_weight(
@@ -89,6 +95,12 @@ def resumed(
     return _at_weight(record, split, step.weight_bp, new_epoch=by_hand, reason=reason)
 
 
+def taken_back(record: Record, split: Split, *, reason: str) -> tuple[Record, Split]:
+    """Return the rollout with its traffic less by one step of a gradual rollback."""
+    by_bp = round(record.spec.rollback.step * 100)
+    return replace(record, note=""), lowered(split, record.id, by_bp=by_bp, reason=reason)
+
+
 def to_baseline(record: Record, split: Split, *, reason: str) -> tuple[Record, Split]:
     """Return the rollout without traffic: rolled back, aborted or superseded."""
     return replace(record, note=""), withdrawn(split, record.id, reason=reason)
@@ -129,11 +141,13 @@ def _at_weight(
     )
     record = replace(record, evidence=evidence, epoch=epoch)
     if not live and split.rollout_id != record.id:
-        return record, mirrored(split, record.id, record.spec).evolve(reason=reason)
+        after = mirrored(split, record.id, record.spec, record.step)
+        return record, after.evolve(reason=reason)
     after = weighted(
         split,
         record.id,
         record.spec,
+        record.step,
         weight_bp=weight_bp,
         epoch=epoch,
         salt=record.salt,

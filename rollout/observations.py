@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from math import isfinite
 from typing import Any
 
-from rollout.evidence import RECENT, MetricEvidence
+from rollout.evidence import RECENT, MetricEvidence, Reading
 from rollout.spec import MetricSpec
+from rollout.spec_metrics import RELATIVE_METRICS
 
 __all__ = [
     "count_of",
@@ -23,12 +25,15 @@ __all__ = [
     "ranked_worst",
     "with_latency",
     "with_live_latency",
+    "with_reading",
 ]
 
 WINDOW_METRICS = frozenset({"error_rate", "timeout_rate"})
 """Metrics that gateways count on every request. Latency joins them where the spec has an SLO."""
 
 _WORST = 5
+_NOT_BINARY = frozenset({"judge_win_rate", *RELATIVE_METRICS})
+_VALUES = {"latency": "latency", "ttft": "ttft", "inter_token_latency": "inter_token"}
 _NO_VERDICT = {"error": "e", "budget_exhausted": "b"}
 _JUDGED = {"win", "lean_win", "tie", "lean_loss", "loss"}
 
@@ -42,11 +47,12 @@ def failures_of(
     metric: MetricSpec, known: MetricEvidence, payload: Mapping[str, Any]
 ) -> tuple[int, int] | None:
     """Return whether baseline and candidate failed (0 or 1), or ``None`` where it doesn't apply."""
-    if metric.name in {"judge_win_rate", "output_tokens"}:
+    name = metric.name
+    if name in _NOT_BINARY:
         return None
-    both = payload["failures"].get(metric.name)
-    if both is None and metric.name == "latency":
-        values = payload["values"].get("latency")
+    both = payload["failures"].get(name)
+    if both is None and name in _VALUES:
+        values = payload["values"].get(_VALUES[name])
         limit = _latency_limit(metric, known)
         if values is None or limit is None or None in values:
             return None
@@ -66,27 +72,31 @@ def difference_of(
     if metric.name == "judge_win_rate":
         score = payload["score"]
         return None if score is None else float(score)
-    if metric.name == "output_tokens":
-        tokens = payload["values"].get("output_tokens")
-        if tokens is None or None in tokens or tokens[0] + tokens[1] <= 0:
+    if metric.name in RELATIVE_METRICS:
+        amounts = payload["values"].get(metric.name)
+        if amounts is None or None in amounts or amounts[0] + amounts[1] <= 0:
             return None
-        return float((tokens[1] - tokens[0]) / (tokens[1] + tokens[0]))
+        return float((amounts[1] - amounts[0]) / (amounts[1] + amounts[0]))
     return None if arms is None else float(arms[1] - arms[0])
 
 
 def live_failure(
     metric: MetricSpec, known: MetricEvidence, payload: Mapping[str, Any]
 ) -> int | None:
-    """Return whether one live answer failed (0 or 1), or ``None`` where it doesn't apply."""
-    if metric.name in {"judge_win_rate", "output_tokens"}:
+    """Return whether one live answer failed (0 or 1), or ``None`` where it doesn't apply.
+
+    Where a decrease is harm this still is the failure: its evidence changes the arms about.
+    """
+    if metric.name in _NOT_BINARY or metric.source is not None:
         return None
     failed = payload["failures"].get(metric.name)
     if failed is None:
-        if metric.name != "latency":
+        if metric.name not in _VALUES:
             return None
-        value, limit = payload["values"].get("latency"), _latency_limit(metric, known)
+        value = payload["values"].get(_VALUES[metric.name])
+        limit = _latency_limit(metric, known)
         return None if value is None or limit is None else int(value > limit)
-    return 1 - _bit(failed) if metric.direction == "decrease" else _bit(failed)
+    return _bit(failed)
 
 
 def _latency_limit(metric: MetricSpec, known: MetricEvidence) -> float | None:
@@ -101,7 +111,7 @@ def with_latency(
     """Let the baseline's latency move the running quantile, after it has been compared with it."""
     if known.threshold is None:
         return known
-    values = payload["values"].get(metric.name)
+    values = payload["values"].get(_VALUES[metric.name])
     if values is None or values[0] is None:
         return known
     return replace(known, threshold=known.threshold.update(float(values[0])))
@@ -111,8 +121,10 @@ def with_live_latency(
     known: MetricEvidence, metric: MetricSpec, payload: Mapping[str, Any]
 ) -> MetricEvidence:
     """Let the latency of a live answer of the baseline move the running quantile."""
-    value = payload["values"].get(metric.name)
-    if known.threshold is None or value is None:
+    if known.threshold is None:
+        return known
+    value = payload["values"].get(_VALUES[metric.name])
+    if value is None:
         return known
     return replace(known, threshold=known.threshold.update(float(value)))
 
@@ -122,6 +134,8 @@ def ranked_worst(
 ) -> tuple[tuple[float, int], ...]:
     """Return the pairs that spoke most against the candidate, with this one among them or not."""
     badness = -difference if metric.name == "judge_win_rate" else difference
+    if metric.direction == "both":
+        badness = abs(difference)
     if badness <= 0 or (len(worst) == _WORST and badness < worst[-1][0]):
         return worst
     ranked = sorted((*worst, (badness, int(pair_id))), key=lambda each: (-each[0], -each[1]))
@@ -141,6 +155,17 @@ def judged(recent: str, judge: str) -> str:
     else:
         raise ValueError(f"no verdict is called {judge!r}")
     return (recent + letter)[-RECENT:]
+
+
+def with_reading(known: MetricEvidence, payload: Mapping[str, Any], *, at: float) -> MetricEvidence:
+    """Return what is known after one more reading of a value with a limit, or a failed one."""
+    before = known.reading or Reading()
+    error, value = payload.get("error"), payload.get("value")
+    if error is not None or value is None or not isfinite(value):
+        reading = replace(before, error=str(error or "Prometheus gave no value"))
+        return replace(known, reading=reading)
+    breaches = before.breaches + 1 if _bit(payload["breached"]) else 0
+    return replace(known, reading=Reading(value=float(value), at=at, breaches=breaches))
 
 
 def count_of(arm: Mapping[str, Any], name: str) -> int:

@@ -16,18 +16,12 @@ from dataclasses import dataclass
 from math import log
 from typing import Literal
 
-from rollout.assessment import (
-    Assessment,
-    Verdict,
-    assess,
-    combined_harm,
-    format_e,
-    verdicts,
-)
+from rollout.assessment import Assessment, assess, combined_harm, format_e
 from rollout.evidence import EvidenceState
 from rollout.spec import RolloutSpec
 from rollout.states import ACTIVE, Phase
 from rollout.steps import Step
+from rollout.verdicts import Verdict, verdicts
 
 __all__ = ["Action", "Decision", "PauseReason", "Status", "decide"]
 
@@ -40,6 +34,7 @@ PauseReason = Literal[
     "evaluator_error",
     "failure",
     "inconclusive",
+    "limit",
     "manual",
     "manual_weight",
     "no_data",
@@ -52,6 +47,7 @@ PauseReason = Literal[
 _SAMPLE_RATIO_ALPHA = 0.001
 _LEAST_JUDGMENTS = 20
 _LEAST_PAIRS = 50
+_ON_THE_WAY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +68,9 @@ class Status:
 class Decision:
     """What to do, and why in a sentence.
 
-    ``pause_reason`` is set when the action is to pause. ``log_e_harm`` is the guardrails' combined
-    e-value (natural log), ``metric`` the guardrail that weighs most in it.
+    ``moment`` is the instant that was decided for (Unix seconds), so that the decision can be
+    taken again. ``pause_reason`` is set when the action is to pause. ``log_e_harm`` is the
+    guardrails' combined e-value (natural log), ``metric`` the guardrail that weighs most in it.
     """
 
     action: Action
@@ -82,6 +79,7 @@ class Decision:
     log_e_harm: float = 0.0
     metric: str | None = None
     verdicts: tuple[Verdict, ...] = ()
+    moment: float = 0.0
 
 
 def decide(
@@ -97,7 +95,8 @@ def decide(
     ``with_verdicts=False`` leaves the verdicts out, which costs less where only the action counts.
     """
     if status.phase not in ACTIVE:
-        return Decision("hold", f"the rollout is {status.phase.value}; nothing is decided")
+        reason = f"the rollout is {status.phase.value}; nothing is decided"
+        return Decision("hold", reason, moment=now)
     assessments = assess(evidence, spec)
     log_e, heaviest = combined_harm(assessments)
     action, reason, pause_reason = _act(evidence, spec, status, now, assessments)
@@ -108,6 +107,7 @@ def decide(
         log_e,
         heaviest.metric.name,
         verdicts(evidence, spec) if with_verdicts else (),
+        now,
     )
 
 
@@ -132,6 +132,7 @@ def _act(
     return (
         _evaluator(evidence, spec, assessments)
         or _waits_for_a_person(status, elapsed)
+        or _limits(spec, status, now, assessments)
         or _no_data(evidence, spec, status, now, assessments)
         or _sample_ratio(evidence, spec)
         or _not_enough(evidence, spec, status, elapsed, assessments)
@@ -204,6 +205,34 @@ def _waits_for_a_person(status: Status, elapsed: float) -> _Act | None:
     return None
 
 
+def _limits(
+    spec: RolloutSpec, status: Status, now: float, assessments: tuple[Assessment, ...]
+) -> _Act | None:
+    """Hold at a value beyond its limit, pause when it lasts: it proves nothing, so no rollback."""
+    rule = spec.on_no_data
+    held: _Act | None = None
+    for each in assessments:
+        metric, reading = each.metric, each.reading
+        if not (metric.is_threshold and metric.is_guardrail):
+            continue
+        read_at = 0.0 if reading is None else reading.at
+        unread = now - max(status.step_started_at, read_at)
+        if reading is not None and reading.breaches:
+            reason = (
+                f"{metric.name} is {reading.value:g}, beyond its limit, "
+                f"{reading.breaches} times in a row"
+            )
+            if reading.breaches >= metric.consecutive_breach_limit:
+                return "pause", reason, "limit"
+            held = "hold", reason, None
+        elif each.applies and (reading is None or reading.error or unread >= rule.after):
+            reason = f"{metric.name} could not be read for {unread:.0f} s"
+            if unread >= rule.after and "pause" in (rule.action, rule.then):
+                return "pause", reason, "no_data"
+            held = held or ("hold", reason, None)
+    return held
+
+
 def _no_data(
     evidence: EvidenceState,
     spec: RolloutSpec,
@@ -267,7 +296,7 @@ def _not_enough(
     step = status.step
     if step.kind == "preflight":
         return None
-    lacking = _lacking(evidence, spec, step, elapsed)
+    lacking = _lacking(evidence, spec, step, _lasted(evidence, status, elapsed))
     open_ones = [
         each for each in assessments if each.weight and each.applies and not each.proven(spec)
     ]
@@ -286,6 +315,17 @@ def _not_enough(
     if spec.on_inconclusive == "rollback":
         return "rollback", reason, None
     return "pause", reason, "inconclusive"
+
+
+def _lasted(evidence: EvidenceState, status: Status, elapsed: float) -> float:
+    """Return the seconds that a step has lasted by both clocks, the controller's and the facts'.
+
+    So one clock that runs ahead does not shorten a step that compares, but by the seconds that
+    facts are on their way.
+    """
+    if not status.step.compares:
+        return elapsed
+    return min(elapsed, max(0.0, evidence.clock - status.step_started_at) + _ON_THE_WAY_S)
 
 
 def _lacking(evidence: EvidenceState, spec: RolloutSpec, step: Step, elapsed: float) -> list[str]:

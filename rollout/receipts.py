@@ -5,24 +5,26 @@ Everything here is plain JSON made of the evidence, so that a receipt can be rec
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from math import ceil, isfinite, log
 from typing import Any
 
-from rollout.assessment import Assessment, Verdict, assess, combined_harm, verdicts
-from rollout.evidence import OVERALL, EvidenceState, MetricEvidence, realised
+from rollout.assessment import Assessment, assess, combined_harm, samples_needed
+from rollout.evidence import EvidenceState
+from rollout.measuring import measurements, verdict_json
 from rollout.policy import Decision, decide
 from rollout.records import Record, Transition
 from rollout.spec import RolloutSpec
 from rollout.states import ACTIVE, allowed_events
+from rollout.verdicts import labels_needed, verdicts
 
-__all__ = ["describe", "explain", "measurements", "receipt", "transition_json"]
+__all__ = ["describe", "explain", "receipt", "transition_json"]
 
 
 def receipt(record: Record, decision: Decision | None, *, now: float) -> dict[str, Any]:
     """Return the receipt of a transition: what was known, what the rules were, what was decided.
 
-    ``decision`` is ``None`` where an operator decided.
+    ``decision`` is ``None`` where no evidence decided: where an operator did, for example. A
+    receipt holds all that :mod:`rollout.replay` needs to decide again from the stored facts.
     """
     evidence = record.evidence
     return {
@@ -33,13 +35,16 @@ def receipt(record: Record, decision: Decision | None, *, now: float) -> dict[st
         "generation": record.generation,
         "last_seq": evidence.last_seq,
         "decided_at": now,
+        "moment": decision.moment if decision else None,
+        "step_started_at": record.step_started_at,
+        "approved": sorted(record.approved),
         "evidence_clock": evidence.clock,
         "action": decision.action if decision else None,
         "error_budget": record.spec.analysis.error_budget.model_dump(mode="json"),
         "log_e_harm": decision.log_e_harm if decision else None,
         "heaviest_metric": decision.metric if decision else None,
         "counts": _counts(evidence),
-        "verdicts": [_verdict(each) for each in verdicts(evidence, record.spec)],
+        "verdicts": [verdict_json(each) for each in verdicts(evidence, record.spec)],
         "heaviest_pairs": {
             name: [pair_id for _, pair_id in metric.worst]
             for name, metric in evidence.metrics.items()
@@ -111,34 +116,6 @@ def explain(record: Record, *, now: float, weight_bp: int = 0) -> dict[str, Any]
     }
 
 
-def measurements(
-    evidence: EvidenceState, spec: RolloutSpec, *, bounds: bool = True
-) -> list[dict[str, Any]]:
-    """Return every verdict with its numbers: estimate and bounds on the paired difference.
-
-    ``estimate``, ``low`` and ``high`` are the win rate for the judge, otherwise candidate minus
-    baseline (fractions); ``None`` while there is no pair. Bounds hold at all times together with
-    95% (the error budget for rollback) and cost about a millisecond each.
-    """
-    margins: dict[str, float] = {each.name: each.margin for each in spec.analysis.metrics}
-    alpha = spec.analysis.error_budget.rollback
-    found = []
-    for each in verdicts(evidence, spec):
-        known = evidence.metrics[each.metric]
-        segment = each.segment or OVERALL
-        paired = known.paired.get(segment)
-        document = _verdict(each)
-        document["margin"] = margins[each.metric]
-        document["estimate"] = paired.estimate if paired is not None and paired.n else None
-        document["low"] = document["high"] = None
-        if bounds and paired is not None and paired.n:
-            document["low"], document["high"] = paired.bounds(alpha)
-        document["live"] = _live(known, segment)
-        document["heaviest_pairs"] = [] if each.segment else [pair_id for _, pair_id in known.worst]
-        found.append(document)
-    return found
-
-
 def _needs(record: Record) -> list[str]:
     """Return, in sentences, what would have to come for the rollout to go on."""
     if record.phase not in ACTIVE:
@@ -169,10 +146,18 @@ def _needs(record: Record) -> list[str]:
 
 def _to_prove(each: Assessment, spec: RolloutSpec) -> str:
     name = each.metric.name
-    if each.metric.min_human_labels:
-        return f"{name}: {each.metric.min_human_labels} human labels"
     if not each.n:
         return f"{name}: any data"
+    if each.metric.min_human_labels:
+        labels = labels_needed(each, spec)
+        return (
+            f"{name}: {labels} human labels"
+            if labels
+            else f"{name}: human labels that point to a proof"
+        )
+    if each.metric.is_live_only and each.served < samples_needed(each.metric, spec):
+        requests = samples_needed(each.metric, spec) - each.served
+        return f"{name}: {requests} more of the candidate's requests counted"
     needed = log(1 / spec.analysis.error_budget.promote)
     missing = needed - each.log_e_non_inferior
     if missing <= 0:
@@ -201,37 +186,4 @@ def _counts(evidence: EvidenceState) -> dict[str, Any]:
         "candidate_share": ratio.observed if ratio is not None and ratio.n else None,
         "expected_share": ratio.expected if ratio is not None and ratio.n else None,
         "open_breakers": dict(evidence.breakers),
-    }
-
-
-def _verdict(each: Verdict) -> dict[str, Any]:
-    return {
-        "metric": each.metric,
-        "segment": each.segment,
-        "role": each.role,
-        "verdict": each.verdict,
-        "reason": each.reason,
-        "pairs": each.n,
-        "log_e_harm": each.log_e_harm,
-        "log_e_non_inferior": each.log_e_non_inferior,
-    }
-
-
-def _live(known: MetricEvidence, segment: str) -> Mapping[str, Any] | None:
-    state = known.live.get(segment)
-    if state is None:
-        return None
-    live = realised(state)
-    baseline, candidate = live.rates
-    return {
-        "requests": live.n,
-        "candidate_requests": live.candidate_requests,
-        "failures": live.failures,
-        "candidate_failures": live.candidate_failures,
-        "baseline_rate": baseline,
-        "candidate_rate": candidate,
-        "log_e_harm": live.log_e_harm,
-        "log_e_non_inferior": live.log_e_non_inferior,
-        "limit": known.limit.limit if known.limit and not segment else None,
-        "limit_log_e_harm": known.limit.log_e_harm if known.limit and not segment else None,
     }

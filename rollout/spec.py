@@ -12,6 +12,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
+from itertools import zip_longest
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -24,9 +25,11 @@ from rollout.spec_steps import (
     DEFAULT_STEPS,
     AnalysisStep,
     BakeStep,
+    Direction,
     MirrorStep,
     PauseStep,
     PreflightStep,
+    SetEligibleStep,
     StepSpec,
 )
 from rollout.spec_types import Duration, Fraction, Name, Percent, Section
@@ -43,7 +46,9 @@ __all__ = [
     "PauseStep",
     "PreflightStep",
     "RolloutSpec",
+    "SetEligibleStep",
     "StepSpec",
+    "document_hash",
     "load_spec",
     "spec_hash",
 ]
@@ -97,7 +102,22 @@ class Budget(Section):
 class MirrorSettings(Section):
     """How production requests are mirrored to the candidate."""
 
-    percentage: Percent = Field(20.0, description="Share of eligible requests, in percent.")
+    percentage: Percent = Field(
+        20.0, description="Share of eligible requests, in percent; at most, where adaptive."
+    )
+    adaptive: bool = Field(
+        True,
+        description="Mirror only as much as the step needs, whatever the traffic, and check no "
+        "more live answers than workers manage. False: always the whole shares.",
+    )
+    target_duration: Annotated[Duration, Field(gt=0)] = Field(
+        3600.0, description="Seconds in which an adaptive mirror gathers a mirror step's min_pairs."
+    )
+    direction: Direction = Field(
+        "forward",
+        description="forward: what the baseline serves is mirrored to the candidate. both: in live "
+        "steps what the candidate serves is mirrored to the baseline too.",
+    )
     max_concurrency: int = Field(16, ge=1, le=4096, description="Mirrored requests in flight.")
     timeout: Annotated[Duration, Field(gt=0)] = Field(
         60.0, description="Seconds for one mirrored answer; longer counts as a timeout."
@@ -129,6 +149,23 @@ class OnEvaluatorError(Section):
     then: Literal["hold", "pause"] = Field("pause", description="What to do then.")
 
 
+class Rollback(Section):
+    """How fast traffic goes back to the baseline when harm is proven.
+
+    An operator's rollback, an abort, and proven errors or timeouts are always immediate.
+    """
+
+    mode: Literal["immediate", "gradual"] = Field(
+        "immediate", description="At once, or in steps where the baseline could not take it all."
+    )
+    step: Annotated[Percent, Field(gt=0)] = Field(
+        25.0, description="Share of all traffic that goes back at a time, in percent."
+    )
+    interval: Duration = Field(
+        30.0, description="Seconds between two steps; the baseline must be healthy for the next."
+    )
+
+
 class RolloutSpec(Section):
     """A rollout, as a user writes it."""
 
@@ -142,6 +179,7 @@ class RolloutSpec(Section):
     steps: tuple[StepSpec, ...] = Field(DEFAULT_STEPS, min_length=1, description="The way to 100%.")
     analysis: Analysis = Field(default_factory=Analysis, description="What must be proven.")
     on_failure: Literal["rollback", "pause"] = Field("rollback", description="Harm is proven.")
+    rollback: Rollback = Field(default_factory=Rollback, description="How traffic goes back.")
     on_inconclusive: Literal["pause", "rollback"] = Field(
         "pause", description="A step's budget is spent without proof."
     )
@@ -179,6 +217,33 @@ class RolloutSpec(Section):
                 weight = step.set_weight
             if step.bake is not None and (index != len(self.steps) - 1 or weight != 100):
                 raise ValueError(f"{place}: bake is the last step and follows set_weight: 100")
+        return self
+
+    @model_validator(mode="after")
+    def _tiers_widen(self) -> RolloutSpec:
+        tiers, live = self.eligible.risk, False
+        for index, (step, following) in enumerate(zip_longest(self.steps, self.steps[1:])):
+            live = live or step.set_weight is not None
+            if step.set_eligible is None:
+                continue
+            place = f"steps.{index}.set_eligible"
+            if not live and (following is None or following.mirror is None):
+                raise ValueError(
+                    f"{place}: before the first set_weight a mirror step must follow, so that "
+                    "nobody is served by a candidate of which nothing is known"
+                )
+            wider = step.set_eligible.tiers
+            if tiers is None:
+                raise ValueError(
+                    f"{place}: every risk tier is eligible already; list the first ones in "
+                    "eligible.risk"
+                )
+            if wider is not None and not set(tiers) < set(wider):
+                raise ValueError(
+                    f"{place}: [{', '.join(wider)}] after [{', '.join(tiers)}]; tiers only widen, "
+                    "so list the earlier ones and at least one more"
+                )
+            tiers = wider
         return self
 
     def metric(self, name: str) -> MetricSpec | None:
@@ -221,5 +286,10 @@ def load_spec(source: str | Mapping[str, Any]) -> RolloutSpec:
 
 def spec_hash(spec: RolloutSpec) -> str:
     """Return SHA-256 over the canonical JSON of the normalised spec, as 64 hex digits."""
-    text = json.dumps(spec.to_document(), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return document_hash(spec.to_document())
+
+
+def document_hash(document: Mapping[str, Any]) -> str:
+    """Return the hash of a normalised spec as it was stored, whatever defaults came later."""
+    text = json.dumps(document, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()

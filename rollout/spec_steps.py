@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -13,11 +13,16 @@ __all__ = [
     "DEFAULT_STEPS",
     "AnalysisStep",
     "BakeStep",
+    "Direction",
     "MirrorStep",
     "PauseStep",
     "PreflightStep",
+    "SetEligibleStep",
     "StepSpec",
 ]
+
+Direction = Literal["forward", "both"]
+"""Whose requests are mirrored: the baseline's only, or those of either arm."""
 
 
 class PreflightStep(Section):
@@ -74,6 +79,24 @@ class BakeStep(Section):
     max_rate_ratio: float = Field(
         2.0, gt=1, description="Failure rate allowed, as a multiple of the baseline's earlier rate."
     )
+    direction: Direction = Field(
+        "both",
+        description="both: what the candidate serves is mirrored to the baseline, which itself "
+        "serves only the holdback by now. forward: the holdback alone is mirrored.",
+    )
+
+
+class SetEligibleStep(Section):
+    """From here on requests of these risk tiers take part, too: mirrored, and served."""
+
+    risk: tuple[str, ...] = Field(
+        min_length=1, description="Risk tiers: the earlier ones and at least one more, or [any]."
+    )
+
+    @property
+    def tiers(self) -> tuple[str, ...] | None:
+        """The tiers allowed; ``None``: any."""
+        return None if "any" in self.risk else self.risk
 
 
 class StepSpec(Section):
@@ -86,6 +109,7 @@ class StepSpec(Section):
     preflight: PreflightStep | None = None
     mirror: MirrorStep | None = None
     set_weight: Percent | None = None
+    set_eligible: SetEligibleStep | None = None
     analysis: AnalysisStep | None = None
     pause: PauseStep | None = None
     bake: BakeStep | None = None

@@ -95,6 +95,8 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase | None] = {
     (Phase.PAUSED, Event.PROMOTE): Phase.SUCCEEDED,
     **{(phase, Event.ROLLBACK): Phase.ROLLING_BACK for phase in (*_RUNNING, Phase.PAUSED)},
     (Phase.SUCCEEDED, Event.ROLLBACK): Phase.ROLLING_BACK,
+    # The next step of a gradual rollback; by an operator, all that is left at once.
+    (Phase.ROLLING_BACK, Event.ROLLBACK): Phase.ROLLING_BACK,
     (Phase.ROLLING_BACK, Event.DRAINED): Phase.ROLLED_BACK,
     (Phase.PENDING, Event.ABORT): Phase.ABORTED,
     **{(phase, Event.ABORT): Phase.ABORTED for phase in (*_RUNNING, Phase.PAUSED)},

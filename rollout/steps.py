@@ -2,15 +2,19 @@
 
 A ``set_weight`` is not a step of the plan: it is the weight at which the steps after it run. Each
 weight is followed by an analysis, the spec's own or the default one; only a bake that follows a
-weight directly takes its place, because it watches the same weight for longer.
+weight directly takes its place, because it watches the same weight for longer. A ``set_eligible``
+likewise says whose requests take part from there on. Once the candidate has users it is always
+followed by an analysis, for nothing is known yet of how the new tier fares with it.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import zip_longest
 from typing import Literal
 
 from rollout.spec import RolloutSpec, StepSpec
+from rollout.spec_steps import Direction
 from rollout.states import Phase
 
 __all__ = ["Step", "StepKind", "plan"]
@@ -27,7 +31,8 @@ class Step:
     ``min_pairs`` and ``max_pairs`` count pairs within the step, ``min_samples`` requests that the
     candidate served within it. ``max_rate_ratio`` is set where hardly any baseline is left to
     compare with: it limits the candidate's failure rates to that multiple of the baseline's
-    earlier ones.
+    earlier ones. ``risk`` are the risk tiers that take part (``None``: any), ``direction`` says
+    whose requests are mirrored once the candidate has users.
     """
 
     index: int
@@ -42,6 +47,8 @@ class Step:
     approval: bool = False
     eval_set: str | None = None
     max_rate_ratio: float | None = None
+    risk: tuple[str, ...] | None = None
+    direction: Direction = "forward"
 
     @property
     def phase(self) -> Phase:
@@ -66,15 +73,22 @@ def plan(spec: RolloutSpec) -> tuple[Step, ...]:
     """Return the steps that a rollout of ``spec`` goes through."""
     steps: list[Step] = []
     weight_bp = 0
-    entries = spec.steps
-    for position, entry in enumerate(entries):
-        following = entries[position + 1] if position + 1 < len(entries) else None
+    risk = spec.eligible.risk
+    for entry, following in zip_longest(spec.steps, spec.steps[1:]):
+        step: Step | None = None
+        compared = following is not None and following.analysis is not None
         if entry.set_weight is not None:
             weight_bp = round(entry.set_weight * 100)
-            if following is None or (following.analysis is None and following.bake is None):
-                steps.append(_analysis(spec, len(steps), weight_bp, None))
+            if not compared and (following is None or following.bake is None):
+                step = _analysis(spec, len(steps), weight_bp, None)
+        elif entry.set_eligible is not None:
+            risk = entry.set_eligible.tiers
+            if not compared and weight_bp:
+                step = _analysis(spec, len(steps), weight_bp, None)
         else:
-            steps.append(_step(spec, len(steps), weight_bp, entry))
+            step = _step(spec, len(steps), weight_bp, entry)
+        if step is not None:
+            steps.append(replace(step, risk=risk, label=_label(step, spec, risk)))
     return tuple(steps)
 
 
@@ -103,6 +117,7 @@ def _step(spec: RolloutSpec, index: int, weight_bp: int, entry: StepSpec) -> Ste
             f"{_percent(weight_bp)}, wait for {waits}",
             min_duration=entry.pause.duration,
             approval=entry.pause.approval,
+            direction=spec.mirror.direction,
         )
     if entry.bake is not None:
         bake = entry.bake
@@ -116,6 +131,7 @@ def _step(spec: RolloutSpec, index: int, weight_bp: int, entry: StepSpec) -> Ste
             min_duration=bake.duration,
             max_duration=bake.duration + _BAKE_EXTRA_S,
             max_rate_ratio=bake.max_rate_ratio,
+            direction=bake.direction,
         )
     return _analysis(spec, index, weight_bp, entry)
 
@@ -137,10 +153,18 @@ def _analysis(spec: RolloutSpec, index: int, weight_bp: int, entry: StepSpec | N
         max_duration=default.max_duration if max_duration is None else max_duration,
         # At 100% nothing runs beside the candidate, so it is held to the baseline's earlier rate.
         max_rate_ratio=_LAST_RATE_RATIO if weight_bp == 10_000 else None,
+        direction=spec.mirror.direction,
     )
 
 
 _LAST_RATE_RATIO = 2.0
+
+
+def _label(step: Step, spec: RolloutSpec, risk: tuple[str, ...] | None) -> str:
+    """Return the step's label, with the risk tiers once they are wider than at first."""
+    if step.kind == "preflight" or risk == spec.eligible.risk:
+        return step.label
+    return f"{step.label}, risk {'any' if risk is None else ' and '.join(risk)}"
 
 
 def _percent(weight_bp: int) -> str:

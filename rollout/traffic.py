@@ -6,17 +6,24 @@ One rollout at a time holds a route's live traffic (``split.rollout_id``); any n
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from gateway.settings import Route
 from gateway.split import Eligibility, Mirror, Split
+from rollout.sampling import FIRST_BP
 from rollout.spec import RolloutSpec
+from rollout.steps import Step
 
 __all__ = [
+    "claimed_weight",
     "demoted",
     "effective_baseline",
     "holder",
+    "lowered",
+    "mirror_of",
     "mirrored",
     "promoted",
+    "sampled",
     "weight_of",
     "weighted",
     "withdrawn",
@@ -47,25 +54,72 @@ def weight_of(split: Split | None, rollout_id: int) -> int:
     return split.weight_bp if split is not None and split.rollout_id == rollout_id else 0
 
 
-def mirrored(split: Split, rollout_id: int, spec: RolloutSpec) -> Split:
-    """Return the split with the rollout's mirror in it."""
+def claimed_weight(split: Split | None, rollout_id: int, spec: RolloutSpec) -> int:
+    """Return what a rollout's candidate gets of the live traffic, in basis points.
+
+    Unlike :func:`weight_of` it counts a weight that belongs to no rollout at all, as it does when
+    somebody wrote it into the store by hand.
+    """
+    if split is not None and split.rollout_id is None:
+        return split.weight_bp if split.candidate == spec.candidate.deployment else 0
+    return weight_of(split, rollout_id)
+
+
+def mirrored(split: Split, rollout_id: int, spec: RolloutSpec, step: Step) -> Split:
+    """Return the split with the rollout's mirror in it, as ``step`` wants it.
+
+    An adaptive mirror goes on with the share that it has and starts with a small one: how much
+    traffic there is remains to be seen.
+    """
+    known = mirror_of(split, rollout_id)
+    both = step.direction == "both"
+    share = spec.mirror.percentage * 100
+    if spec.mirror.adaptive:
+        # The other direction brings other requests, many more of them in a bake.
+        goes_on = known is not None and known.both == both
+        share = min(share, known.percentage_bp if known is not None and goes_on else FIRST_BP)
     mirror = Mirror(
         rollout_id=rollout_id,
         rollout=spec.name,
         candidate=spec.candidate.deployment,
-        percentage_bp=round(spec.mirror.percentage * 100),
+        percentage_bp=round(share, 2),
         noise_bp=round(spec.mirror.noise_probe * 100),
         salt=f"mirror:{rollout_id}",
+        both=both,
     )
     others = tuple(each for each in split.mirrors if each.rollout_id != rollout_id)
     split = split.evolve(mirrors=(*others, mirror))
-    return split if holder(split, rollout_id) else _assigned(split, spec)
+    return split if holder(split, rollout_id) else _assigned(split, spec, step)
+
+
+def mirror_of(split: Split | None, rollout_id: int) -> Mirror | None:
+    """Return a rollout's mirror, or ``None`` where it has none."""
+    mirrors = () if split is None else split.mirrors
+    return next((mirror for mirror in mirrors if mirror.rollout_id == rollout_id), None)
+
+
+def sampled(
+    split: Split, rollout_id: int, *, mirror_bp: float, live_bp: int | None = None
+) -> Split:
+    """Return the split with other shares mirrored and checked for a rollout, in basis points.
+
+    Nothing else changes: no salt, no epoch, nobody's arm. ``live_bp`` is for the rollout that
+    holds the live traffic.
+    """
+    if live_bp is not None and split.rollout_id == rollout_id:
+        split = split.evolve(live_sample_bp=live_bp)
+    mirrors = tuple(
+        replace(mirror, percentage_bp=mirror_bp) if mirror.rollout_id == rollout_id else mirror
+        for mirror in split.mirrors
+    )
+    return split.evolve(mirrors=mirrors)
 
 
 def weighted(
     split: Split,
     rollout_id: int,
     spec: RolloutSpec,
+    step: Step,
     *,
     weight_bp: int,
     epoch: int,
@@ -74,17 +128,32 @@ def weighted(
 ) -> Split:
     """Return the split with the rollout's candidate at this weight, still mirrored."""
     metric = spec.metric("latency")
-    return _assigned(mirrored(split, rollout_id, spec), spec).evolve(
+    live_bp = round(spec.analysis.live_sample * 100)
+    if spec.mirror.adaptive and weight_of(split, rollout_id) and split.live_sample_bp:
+        live_bp = min(live_bp, split.live_sample_bp)  # as much as workers have managed so far
+    return _assigned(mirrored(split, rollout_id, spec, step), spec, step).evolve(
         candidate=spec.candidate.deployment,
         weight_bp=weight_bp,
         salt=salt,
         epoch=epoch,
         rollout=spec.name,
         rollout_id=rollout_id,
-        live_sample_bp=round(spec.analysis.live_sample * 100),
+        live_sample_bp=live_bp,
         slo_s=metric.slo if metric is not None else None,
         reason=reason,
     )
+
+
+def lowered(split: Split, rollout_id: int, *, by_bp: int, reason: str) -> Split:
+    """Return the split with so much less for the rollout's candidate, and nothing sampled.
+
+    The same users stay on it, fewer of them; with nothing left it is :func:`withdrawn`.
+    """
+    left_bp = weight_of(split, rollout_id) - by_bp
+    others = withdrawn(split, rollout_id, reason=reason)
+    if left_bp <= 0:
+        return others
+    return split.evolve(weight_bp=left_bp, mirrors=others.mirrors, live_sample_bp=0, reason=reason)
 
 
 def withdrawn(split: Split, rollout_id: int, *, reason: str) -> Split:
@@ -121,9 +190,9 @@ def demoted(split: Split, *, declared: str, reason: str) -> Split:
     )
 
 
-def _assigned(split: Split, spec: RolloutSpec) -> Split:
+def _assigned(split: Split, spec: RolloutSpec, step: Step) -> Split:
     eligible = Eligibility(
-        risk=spec.eligible.risk,
+        risk=step.risk,
         headers=tuple(sorted((name.lower(), v) for name, v in spec.eligible.headers.items())),
     )
     return split.evolve(

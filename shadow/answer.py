@@ -6,8 +6,9 @@ sends in its own field stays apart from the text.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -56,12 +57,16 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a deployment answered. With `error` set there are no choices to judge."""
+    """What a deployment answered. With `error` set there are no choices to judge.
+
+    `streamed` says that it came as an event stream, so that its first token has a time.
+    """
 
     choices: tuple[Choice, ...] = ()
     usage: Usage = Usage()
     model: str | None = None
     error: str | None = None
+    streamed: bool = False
 
     @property
     def first(self) -> Choice:
@@ -89,12 +94,13 @@ class Answer:
         return self.first.finish_reason
 
 
-_INVISIBLE = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff\u00ad\u180e"))
+_MAX_TOKENS = 2**53
+_INVISIBLE = re.compile("[\u200b\u200c\u200d\u2060\ufeff\u00ad\u180e]+")
 
 
 def visible(text: str) -> str:
     """Return the text without what a reader cannot see (zero-width characters, outer space)."""
-    return text.strip() if text.isascii() else text.translate(_INVISIBLE).strip()
+    return text.strip() if text.isascii() else _INVISIBLE.sub("", text).strip()
 
 
 def endpoint_of(path: str) -> str:
@@ -114,8 +120,8 @@ def read_answer(*, endpoint: str, body: str, status: int | None = 200) -> Answer
         return Answer(error=f"status {status}: {_error_sentence(body)}")
     name = endpoint_of(endpoint)
     document: Any
+    streamed = looks_like_stream(body)
     try:
-        streamed = looks_like_stream(body)
         document = join_stream(name, body) if streamed else msgspec.json.decode(body)
     except StreamFault as fault:
         return Answer(error=str(fault))
@@ -126,7 +132,7 @@ def read_answer(*, endpoint: str, body: str, status: int | None = 200) -> Answer
     if document.get("error"):
         return Answer(error=_error_message(document["error"]))
     reader = _read_responses if name == RESPONSES else _read_choices
-    return reader(document)
+    return replace(reader(document), streamed=streamed)
 
 
 def looks_like_stream(body: str) -> bool:
@@ -222,7 +228,8 @@ def _usage(document: Mapping[str, Any]) -> Usage:
 
 
 def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return value if whole and 0 <= value < _MAX_TOKENS else None
 
 
 def _plain(value: Any) -> str:

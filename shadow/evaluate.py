@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -16,13 +17,14 @@ from shadow.answer import COMPARABLE, endpoint_of, read_answer
 from shadow.budget import DailyBudget
 from shadow.checks import CheckResult, run_checks
 from shadow.compare import NO_JUDGE, Decision, decide_by_checks, decide_by_judge
-from shadow.evidence import live_payload, pair_payload
+from shadow.evidence import live_payload, pair_payload, without_delivery
 from shadow.judge import Judge, Judgment, refuse_self_judging
 from shadow.lag import LoopLag
 from shadow.mirror import Mirrored, MirrorTarget
 from shadow.pair import Arm, Pair, Prompt, UnreadableRequest, read_prompt
 from shadow.pairs import Claim, Finished
 from shadow.plan import Plan
+from shadow.prices import Prices
 
 _TRIED_LATER = frozenset({408, 429})
 
@@ -71,7 +73,13 @@ class Evaluator:
         answer = read_answer(
             endpoint=capture.endpoint, body=capture.response_body, status=capture.status
         )
-        captured = Arm(answer, capture.status, capture.total_s, capture.ttft_s)
+        captured = Arm(
+            answer,
+            capture.status,
+            capture.total_s,
+            capture.ttft_s,
+            prices=self._prices(capture.deployment),
+        )
         if claim.stream == "live":
             return self._live(claim, plan, prompt, captured)
         if 400 <= capture.status < 500 and capture.status not in _TRIED_LATER:
@@ -101,7 +109,8 @@ class Evaluator:
         if reverse and mirrored.arm.failed:
             # Our own load may have broken the baseline: that must never speak for the candidate.
             return self._unjudgeable(claim, "the baseline's mirror failed", mirrored)
-        baseline, candidate = (mirrored.arm, captured) if reverse else (captured, mirrored.arm)
+        other = replace(mirrored.arm, prices=self._prices(name))
+        baseline, candidate = (other, captured) if reverse else (captured, other)
         contract = self._contract(plan)
         pair = Pair(prompt, baseline, candidate, contract, plan.slo_s)
         checks = run_checks(pair)
@@ -114,6 +123,8 @@ class Evaluator:
             checks=checks,
             decision=decision,
         )
+        if reverse:
+            payload = without_delivery(payload)
         kind: EvidenceKind = "noise" if claim.stream == "noise" else "pair"
         return Finished(
             claim,
@@ -132,9 +143,10 @@ class Evaluator:
             return decision, ()
         if self._judge is None or not plan.wants_judge:
             return NO_JUDGE, ()
+        deployment = claim.capture.deployment
         try:
             refuse_self_judging(
-                self._settings, baseline=claim.capture.deployment, candidate=plan.candidate
+                self._settings, baseline=plan.baseline or deployment, candidate=plan.candidate
             )
         except SettingsError as error:
             return Decision("judge_error", "error", reason=str(error)), ()
@@ -195,6 +207,14 @@ class Evaluator:
     def _contract(self, plan: Plan) -> Contract:
         route = self._settings.routes.get(plan.route)
         return (route.contract if route else None) or Contract()
+
+    def _prices(self, name: str) -> Prices | None:
+        deployment = self._settings.deployments.get(name)
+        if deployment is None:
+            return None
+        read = deployment.dollars_per_million_input_tokens
+        written = deployment.dollars_per_million_output_tokens
+        return None if read is None or written is None else Prices(read, written)
 
     def _target(self, name: str) -> MirrorTarget | None:
         if name not in self._targets:

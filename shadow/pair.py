@@ -13,6 +13,7 @@ import msgspec
 
 from gateway.settings import Contract
 from shadow.answer import RESPONSES, Answer, endpoint_of
+from shadow.prices import Prices
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,7 @@ class Arm:
     """One arm's side of the pair. `latency_s` and `ttft_s` are seconds; None where unknown.
 
     `timed_out` means that no whole answer came within the limit; `latency_s` is then the limit.
+    `prices` are those of the deployment that answered, None where they are not declared.
     """
 
     answer: Answer
@@ -61,6 +63,7 @@ class Arm:
     latency_s: float | None = None
     ttft_s: float | None = None
     timed_out: bool = False
+    prices: Prices | None = None
 
     @property
     def failed(self) -> bool:

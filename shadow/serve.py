@@ -23,8 +23,8 @@ from shadow.evaluate import Evaluator
 from shadow.judge import Judge
 from shadow.judge.cache import JudgeCache
 from shadow.judge.client import JudgeClient
-from shadow.judge.judge import Prices
 from shadow.metrics import WorkerMetrics
+from shadow.prices import Prices
 from shadow.worker import Worker
 
 _log = logging.getLogger("coalmine.worker")

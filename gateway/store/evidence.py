@@ -26,7 +26,7 @@ __all__ = [
 EVIDENCE_CHANNEL = "coalmine_evidence"
 """PostgreSQL channel on which a rollout's id is announced when evidence has arrived."""
 
-EvidenceKind = Literal["pair", "noise", "live", "window", "breaker"]
+EvidenceKind = Literal["pair", "noise", "live", "window", "breaker", "outcome", "query", "label"]
 
 
 @dataclass(frozen=True, slots=True)

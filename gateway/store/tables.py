@@ -3,7 +3,7 @@
 Who writes what: gateways write ``replica``, ``intake``, ``funnel`` and window evidence; workers
 make ``capture`` and ``pair`` of the intake, finish pairs, and write ``judgment`` and pair evidence;
 the controller alone writes ``rollout``, ``split`` and ``transition``; operations of people write
-``reload``.
+``reload``; the admin API writes ``outcome``, and the leading control joins them.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ __all__ = [
     "JudgeCacheRow",
     "JudgmentRow",
     "LeaseRow",
+    "OutcomeRow",
     "PairRow",
     "ReloadRow",
     "ReplicaRow",
@@ -72,6 +73,40 @@ class ReplicaRow(SQLModel, table=True):
     last_batch: int = 0
     revisions: dict[str, Any] = Field(default_factory=dict, sa_column=_json(nullable=False))
     settings: dict[str, Any] | None = Field(default=None, sa_column=_json())
+
+
+class OutcomeRow(SQLModel, table=True):
+    """What came of one request later, as an application posted it; one answer by name.
+
+    ``failure`` is 0 or 1; ``value`` is kept and not used. ``request_at`` (Unix seconds),
+    ``variant``, ``reason`` and ``rollout`` are what the application said of the request, for those
+    that are not captured. ``state`` is ``pending``, ``joined`` (it became evidence), ``ignored`` or
+    ``unmatched``; ``detail`` says why. While it is pending, ``check_at`` is when to look again.
+    """
+
+    __tablename__: ClassVar[Any] = "outcome"
+    __table_args__: ClassVar[Any] = (
+        UniqueConstraint("request_id", "name", name="uq_outcome"),
+        Index("ix_outcome_due", "state", "check_at"),
+    )
+    id: int | None = Field(default=None, sa_column=Column(_BIG, primary_key=True))
+    request_id: str
+    name: str
+    failure: int
+    value: float | None = None
+    request_at: float | None = None
+    variant: str | None = None
+    reason: str | None = None
+    rollout: str | None = None
+    posted_by: str
+    created_at: float = Field(index=True)
+    state: str = "pending"
+    detail: str | None = None
+    check_at: float = 0.0
+    settled_at: float | None = None
+    rollout_id: int | None = Field(default=None, index=True)
+    capture_id: str | None = None
+    weight_bp: int | None = None
 
 
 class ReloadRow(SQLModel, table=True):

@@ -21,7 +21,10 @@ from rollout.api import (
     gateways,
     health,
     operations,
+    outcomes,
     pairs,
+    plans,
+    replays,
     rollouts,
     tokens,
 )
@@ -77,7 +80,9 @@ def create_app(
     app.state.registry = metrics if metrics is not None else CollectorRegistry()
     install_handlers(app)
     api = APIRouter(prefix=API_PREFIX)
-    for part in (rollouts, pairs, operations, fleet, gateways, audit, tokens):
+    for part in (rollouts, replays, plans, pairs, operations, outcomes):
+        api.include_router(part.router)
+    for part in (fleet, gateways, audit, tokens):
         api.include_router(part.router)
     app.include_router(api)
     app.include_router(health.router)

@@ -20,6 +20,7 @@ __all__ = [
     "Api",
     "Context",
     "Operator",
+    "Reviewer",
     "Viewer",
     "problems",
 ]
@@ -54,6 +55,7 @@ def _require(role: Role) -> Callable[[Request], Principal]:
 
 Context = Annotated[Api, Depends(_api)]
 Viewer = Annotated[Principal, Depends(_require(Role.viewer))]
+Reviewer = Annotated[Principal, Depends(_require(Role.reviewer))]
 Operator = Annotated[Principal, Depends(_require(Role.operator))]
 Admin = Annotated[Principal, Depends(_require(Role.admin))]
 

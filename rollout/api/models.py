@@ -130,6 +130,33 @@ class LiveReport(BaseModel):
     log10_e_over_limit: float | None
 
 
+class LabelReport(BaseModel):
+    """The win rate as people see it, corrected with the judge's scores."""
+
+    n: int = Field(description="Human labels.")
+    required: int = Field(description="Labels that the spec asks for.")
+    judged: int = Field(description="Judged pairs, labelled or not.")
+    estimate: float | None = Field(description="Null below two labels.")
+    low: float | None = Field(description="Lower bound, valid at all times.")
+    high: float | None = Field(description="Upper bound, valid at all times.")
+    fixed_low: float | None = Field(description="Lower bound of one look (PPI++), for display.")
+    fixed_high: float | None = Field(description="Upper bound of one look (PPI++), for display.")
+    log10_e_non_inferior: float = Field(description="What decides where labels are asked for.")
+    needed: int | None = Field(description="Labels still needed at the present estimate.")
+
+
+class ReadingReport(BaseModel):
+    """The last value of a metric that has a limit."""
+
+    value: float | None
+    read_at: float | None
+    breaches: int = Field(description="Readings in a row beyond the limit.")
+    breach_limit: int = Field(description="So many pause the rollout.")
+    error: str | None = Field(description="Why the latest reading failed.")
+    max: float | None
+    min: float | None
+
+
 class MetricReport(BaseModel):
     """What is known about one metric, overall or in a segment."""
 
@@ -140,7 +167,7 @@ class MetricReport(BaseModel):
     verdict: Literal["pass", "fail", "inconclusive", "no_data", "error"]
     reason: str
     margin: float = Field(description="How much worse still counts as not worse.")
-    n: int = Field(description="Pairs that said something about it.")
+    n: int = Field(description="Pairs that said something about it; of live-only ones, requests.")
     scale: Literal["win_rate", "difference"] = Field(
         description="Of estimate, low and high: the candidate's win rate, or candidate minus "
         "baseline (of failure rates; of tokens, as a share of both arms' together)."
@@ -151,6 +178,8 @@ class MetricReport(BaseModel):
     log10_e_harm: float = Field(description="Evidence that the candidate is worse.")
     log10_e_non_inferior: float = Field(description="Evidence that it is not worse by the margin.")
     live: LiveReport | None
+    labels: LabelReport | None = None
+    reading: ReadingReport | None = None
     heaviest_pairs: list[int] = Field(description="Pairs that spoke most against the candidate.")
 
 

@@ -18,7 +18,7 @@ from rollout.api.models import Applied, RolloutSummary
 from rollout.api.rollouts import load_summary
 from rollout.spec_schema import spec_json_schema
 
-__all__ = ["Change", "WeightChange", "router"]
+__all__ = ["SPEC_BODY", "Change", "WeightChange", "parse_spec", "router", "spec_body"]
 
 router = APIRouter(tags=["operations"])
 
@@ -46,12 +46,13 @@ class WeightChange(Change):
     )
 
 
-async def _body(request: Request) -> tuple[str, bytes]:
+async def spec_body(request: Request) -> tuple[str, bytes]:
+    """Return the media type and the bytes of a body."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     return kind, await request.body()
 
 
-_SPEC_BODY = {
+SPEC_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "description": "The spec; GET /api/v1/spec-schema returns its JSON Schema.",
@@ -76,12 +77,12 @@ def spec_schema(_: Viewer) -> dict[str, Any]:
         **problems(400, 409, 413, 415),
         200: {"model": Applied, "description": "The same spec was there already."},
     },
-    openapi_extra=_SPEC_BODY,
+    openapi_extra=SPEC_BODY,
 )
 def apply_rollout(
     api: Context,
     operator: Operator,
-    body: Annotated[tuple[str, bytes], Depends(_body)],
+    body: Annotated[tuple[str, bytes], Depends(spec_body)],
     response: Response,
     *,
     start: Annotated[
@@ -94,7 +95,7 @@ def apply_rollout(
     An unfinished generation of the same name is superseded and loses its traffic. Applying what
     is already there changes nothing and answers 200.
     """
-    applied = api.service.apply(_parse(*body), actor=operator.actor, reason=reason, start=start)
+    applied = api.service.apply(parse_spec(*body), actor=operator.actor, reason=reason, start=start)
     if not applied.created:
         response.status_code = 200
     return Applied(
@@ -193,7 +194,7 @@ def _done(
     return load_summary(api, record)
 
 
-def _parse(kind: str, body: bytes) -> str | Mapping[str, Any]:
+def parse_spec(kind: str, body: bytes) -> str | Mapping[str, Any]:
     """Return the spec as text (YAML) or as a mapping (JSON)."""
     try:
         text = body.decode()

@@ -151,8 +151,12 @@ def _metric(record: Record, measured: Mapping[str, Any]) -> dict[str, Any]:
             "log10_e_non_inferior": live["log_e_non_inferior"] / _LN10,
             "log10_e_over_limit": None if over is None else over / _LN10,
         }
+    labels = measured["labels"]
+    if labels is not None:
+        labels = {**labels, "log10_e_non_inferior": labels["log_e_non_inferior"] / _LN10}
     return {
         **measured,
+        "labels": labels,
         "name": measured["metric"],
         "critical": metric is not None and metric.critical,
         "n": measured["pairs"],

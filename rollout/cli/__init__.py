@@ -34,6 +34,9 @@ _COMMANDS = {
         "rollout.cli.gateways:app", "List the gateways, and have them read their settings again."
     ),
     "explain": Lazy("rollout.cli.rollout:explain", "Say why a rollout is where it is."),
+    "replay": Lazy(
+        "rollout.cli.planning:replay", "Decide every transition again from the stored facts."
+    ),
     "token": Lazy("rollout.cli.token:app", "Create, list and revoke the API's tokens."),
     "settings": Lazy("rollout.cli.settings:app", "Check the settings."),
     "store": Lazy("rollout.cli.store:app", "Look after the store."),

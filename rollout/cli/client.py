@@ -42,11 +42,16 @@ def segment(name: str) -> str:
 class AdminClient:
     """Calls the admin API at ``url``; every error is one of Coalmine's, with one clear sentence.
 
-    ``transport`` replaces the network in tests.
+    ``transport`` replaces the network in tests. ``timeout`` is in seconds.
     """
 
     def __init__(
-        self, url: str, token: str | None = None, *, transport: httpx.BaseTransport | None = None
+        self,
+        url: str,
+        token: str | None = None,
+        *,
+        transport: httpx.BaseTransport | None = None,
+        timeout: float = _TIMEOUT_S,
     ) -> None:
         parts = urlsplit(url)
         if parts.scheme not in {"http", "https"} or not parts.hostname:
@@ -54,10 +59,11 @@ class AdminClient:
                 f"{url!r} is no address; write for example http://127.0.0.1:8081", param="--url"
             )
         self.url = url.rstrip("/")
+        self._timeout = timeout
         self._client = httpx.Client(
             base_url=f"{self.url}/api/v1",
             headers={"authorization": f"Bearer {token}"} if token else {},
-            timeout=_TIMEOUT_S,
+            timeout=timeout,
             # A proxy of the environment has no business between a user and their own machine.
             trust_env=parts.hostname not in {"127.0.0.1", "localhost", "::1"},
             transport=transport,
@@ -107,7 +113,7 @@ class AdminClient:
             response = self._client.request(method, path, **arguments)
         except httpx.TimeoutException:
             raise UpstreamTimeout(
-                f"control at {self.url} did not answer within {_TIMEOUT_S:g} s"
+                f"control at {self.url} did not answer within {self._timeout:g} s"
             ) from None
         except httpx.HTTPError as error:
             raise ConnectFailed(

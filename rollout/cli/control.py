@@ -22,6 +22,7 @@ from rollout.api.auth import check_binding
 from rollout.cli.logs import start_logging
 from rollout.cli.options import Config
 from rollout.controller import Controller
+from rollout.feeding import FedController
 from rollout.health import DeploymentProbe
 from rollout.metrics import ControlMetrics
 from rollout.service import RolloutService
@@ -69,7 +70,8 @@ def run_control(settings: Settings, store: Store, *, ready: Ready | None = None)
     probe = DeploymentProbe(settings)
     controller = Controller(store, settings, health=probe, metrics=ControlMetrics(registry))
     service = RolloutService(store, settings, health=probe)
-    app = create_app(settings, store, service, controller, registry)
+    fed = FedController(store, settings, controller)
+    app = create_app(settings, store, service, fed, registry)
     config = uvicorn.Config(
         app,
         log_config=None,

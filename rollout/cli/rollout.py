@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from rollout.cli.client import AdminClient, default_url, segment
 from rollout.cli.options import IfRevision, Json, Name, Reason, Token, Url
+from rollout.cli.planning import plan, read_spec, replay
 
 __all__ = ["app", "explain"]
 
@@ -42,8 +41,7 @@ def apply(
     as_json: Json = False,
 ) -> None:
     """Apply a spec: a new rollout, or the next generation of one, is started."""
-    text = _read(file)
-    kind = "application/json" if text.lstrip().startswith("{") else "application/yaml"
+    text, kind = read_spec(file)
     with AdminClient(url or default_url(), token) as client:
         applied = client.send_text(
             "/rollouts",
@@ -62,6 +60,10 @@ def apply(
     if not applied["created"]:
         typer.echo("nothing changed: the same spec was applied before")
     typer.echo(one_line(applied["rollout"]))
+
+
+app.command()(plan)
+app.command()(replay)
 
 
 @app.command("list")
@@ -198,16 +200,6 @@ for _name, _help in {
     "rollback": "Take all traffic off the candidate; after a promotion, return to the former one.",
 }.items():
     _operation(_name, _help)
-
-
-def _read(file: str) -> str:
-    try:
-        return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
-    except OSError as error:
-        reason = error.strerror
-    except UnicodeDecodeError:
-        reason = "it is not UTF-8 text"
-    raise typer.BadParameter(f"can't read {file}: {reason}", param_hint="FILE")
 
 
 def _print_done(document: Mapping[str, Any], *, as_json: bool) -> None:

@@ -83,6 +83,7 @@ def _spec(deployment: str, pace: Pace) -> dict[str, Any]:
         "candidate": {"deployment": deployment},
         "mirror": {
             "percentage": 40,
+            "adaptive": False,
             "max_concurrency": 16,
             "timeout": "10s",
             "noise_probe": "5%",

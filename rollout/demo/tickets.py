@@ -76,6 +76,7 @@ def adapter_spec(adapter: Literal["same", "broken"]) -> dict[str, Any]:
         "candidate": {"deployment": adapter},
         "mirror": {
             "percentage": 50,
+            "adaptive": False,
             "max_concurrency": 8,
             "timeout": "30s",
             "noise_probe": "5%",

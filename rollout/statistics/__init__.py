@@ -1,6 +1,8 @@
 """Statistics of the decision: anytime-valid evidence as pure functions and frozen states."""
 
+from rollout.statistics.clusters import ClusterMeans
 from rollout.statistics.combine import combine_mean, combine_segments, log_threshold
+from rollout.statistics.labels import LabelState
 from rollout.statistics.live import ArmCounts, LiveState
 from rollout.statistics.paired import Kind, PairedState
 from rollout.statistics.quantile import QuantileState
@@ -9,7 +11,9 @@ from rollout.statistics.sample_ratio import SampleRatioState
 
 __all__ = [
     "ArmCounts",
+    "ClusterMeans",
     "Kind",
+    "LabelState",
     "LiveState",
     "PairedState",
     "QuantileState",

@@ -29,7 +29,8 @@ DISPLAY_RATIOS: tuple[float, ...] = (
 )  # fmt: skip
 """Ratios for bounds on a rate or on a ratio of rates."""
 
-_MAX_STAKE = 0.9
+MAX_STAKE = 0.9
+"""No single observation ruins the gambler."""
 _BISECTIONS = 40
 
 
@@ -54,18 +55,22 @@ def log_mean_exp(logs: Sequence[float], weights: Sequence[float] | None = None) 
         raise ValueError("logs must hold at least one value")
     if any(map(isnan, logs)):
         raise ValueError("logs must not hold a NaN")
-    shares = [1.0] * len(logs) if weights is None else weights
-    if len(shares) != len(logs):
-        raise ValueError(f"weights must hold {len(logs)} values, not {len(shares)}")
-    if not all(isfinite(share) and share >= 0 for share in shares) or sum(shares) <= 0:
+    if weights is None:  # by far the most frequent
+        top = max(logs)
+        if top in (inf, -inf):
+            return top
+        return top + log(sum([exp(value - top) for value in logs]) / len(logs))
+    if len(weights) != len(logs):
+        raise ValueError(f"weights must hold {len(logs)} values, not {len(weights)}")
+    if not all(isfinite(share) and share >= 0 for share in weights) or sum(weights) <= 0:
         raise ValueError("weights must be finite, not negative, and not all 0")
-    top = max(value for value, share in zip(logs, shares, strict=True) if share > 0)
+    top = max(value for value, share in zip(logs, weights, strict=True) if share > 0)
     if top in (inf, -inf):
         return top
     total = sum(
-        share * exp(value - top) for value, share in zip(logs, shares, strict=True) if share > 0
+        share * exp(value - top) for value, share in zip(logs, weights, strict=True) if share > 0
     )
-    return top + log(total / sum(shares))
+    return top + log(total / sum(weights))
 
 
 def design_bet(effect: float, second_moment: float) -> float:
@@ -80,7 +85,7 @@ def design_bet(effect: float, second_moment: float) -> float:
     stake = (sqrt(second_moment * second_moment + 4 * effect * effect) - second_moment) / (
         2 * effect
     )
-    return min(stake, _MAX_STAKE)
+    return min(stake, MAX_STAKE)
 
 
 def tilt_share(share: float, ratio: float) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -49,17 +50,19 @@ class QuantileState:
         if not 0 <= value < inf:
             raise ValueError(f"value must be finite and not negative, not {value!r}")
         bucket = ceil(log(max(value, _SMALLEST)) / _LOG_GROWTH)
-        counts = dict(self.buckets)
-        counts[bucket] = counts.get(bucket, 0) + 1
-        return replace(self, n=self.n + 1, buckets=tuple(sorted(counts.items())))
+        place = bisect_left(self.buckets, (bucket,))
+        before, after, count = self.buckets[:place], self.buckets[place:], 0
+        if after and after[0][0] == bucket:
+            count, after = after[0][1], after[1:]
+        return replace(self, n=self.n + 1, buckets=(*before, (bucket, count + 1), *after))
 
     @cached_property
     def threshold(self) -> float | None:
         """The quantile of the values so far, or None while there are too few."""
         if self.n < self.min_observations:
             return None
-        ranks = accumulate(count for _, count in self.buckets)
-        place = next(place for place, rank in enumerate(ranks) if rank >= self.quantile * self.n)
+        ranks = list(accumulate([count for _, count in self.buckets]))
+        place = bisect_left(ranks, self.quantile * self.n)
         return float(_GROWTH ** self.buckets[place][0])
 
     def exceeds(self, value: float) -> bool | None:

@@ -13,6 +13,8 @@ from shadow.pair import Arm, Pair, ResponseFormat
 
 NAME = "format_valid"
 
+_DECLARED = tuple(name for name in Contract.model_fields if name != "escalation")
+
 _FENCE = re.compile(r"\A\s*(```|~~~)[a-zA-Z0-9_-]*[ \t]*\n(?P<body>.*?)\n?\1\s*\Z", re.DOTALL)
 
 
@@ -26,7 +28,9 @@ def check(pair: Pair) -> CheckResult:
     """
     wanted = pair.prompt.response_format
     contract = pair.contract
-    declared = wanted is not None or contract != Contract()
+    declared = wanted is not None or any(
+        getattr(contract, name) not in (None, False) for name in _DECLARED
+    )
 
     def examine(arm: Arm) -> Finding:
         if not declared:

@@ -6,8 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from shadow.checks import (
+    abstention_rate,
+    citation_valid,
+    cost,
     empty_rate,
     error_rate,
+    escalation_rate,
     format_valid,
     latency,
     output_tokens,
@@ -24,8 +28,9 @@ from shadow.pair import Pair
 class Check:
     """A check by name. A pair of which an arm fails a `hard` one is decided without a judge.
 
-    Refusals, truncation and latency are not hard: a refusal may be right and a cut answer may be
-    the better one, so they have guardrails of their own and the judge still compares.
+    Refusals, truncation, latency and what moves with style (escalation, abstention, citations) are
+    not hard: a refusal may be right and a cut answer may be the better one, so they have guardrails
+    of their own and the judge still compares.
     """
 
     name: str
@@ -43,6 +48,10 @@ CHECKS: tuple[Check, ...] = (
     Check(truncation_rate.NAME, truncation_rate.check),
     Check(latency.NAME, latency.check),
     Check(output_tokens.NAME, output_tokens.check),
+    Check(cost.NAME, cost.check),
+    Check(escalation_rate.NAME, escalation_rate.check),
+    Check(abstention_rate.NAME, abstention_rate.check),
+    Check(citation_valid.NAME, citation_valid.check),
 )
 
 HARD: frozenset[str] = frozenset(check.name for check in CHECKS if check.hard)

@@ -18,6 +18,7 @@ from shadow.judge.pairwise import Comparison, Order, combine
 from shadow.judge.parse import Unparsed, Verdict, parse_verdict, repair_messages
 from shadow.judge.prompt import SYSTEM, USER, Material, material, render
 from shadow.pair import Pair
+from shadow.prices import Prices
 
 _log = logging.getLogger("coalmine.worker")
 
@@ -36,18 +37,6 @@ class Spending(Protocol):
 
     async def settle(self, *, calls: int, microusd: int) -> None:
         """Add what was spent beyond what was reserved (negative: give back)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Prices:
-    """Dollars per million tokens, which is micro-dollars per token."""
-
-    input: float = 0.0
-    output: float = 0.0
-
-    def microusd(self, input_tokens: int, output_tokens: int) -> int:
-        """Return the price in micro-dollars, rounded up."""
-        return -int(-(self.input * input_tokens + self.output * output_tokens) // 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +93,7 @@ class Judge:
         rubric: str,
         nonce: Callable[[], str],
         cache: JudgeCache | None = None,
-        prices: Prices = Prices(),
+        prices: Prices = Prices(),  # noqa: B008 - frozen
     ) -> None:
         self.client = client
         self._endpoint = endpoint

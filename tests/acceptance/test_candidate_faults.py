@@ -18,7 +18,7 @@ _SPEC = {
     "name": "faulty",
     "route": "support-bot",
     "candidate": {"deployment": "support-v7"},
-    "mirror": {"percentage": 1},
+    "mirror": {"percentage": 1, "adaptive": False},
     "steps": [{"mirror": {"min_pairs": 100_000}}, {"set_weight": 100}],
 }
 _BODY: dict[str, Any] = {

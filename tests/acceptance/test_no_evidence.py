@@ -16,7 +16,7 @@ _SPEC: dict[str, Any] = {
     "name": "blind",
     "route": "support-bot",
     "candidate": {"deployment": "support-v7"},
-    "mirror": {"percentage": 100, "timeout": "5s", "noise_probe": 0},
+    "mirror": {"percentage": 100, "adaptive": False, "timeout": "5s", "noise_probe": 0},
     "steps": [{"mirror": {"min_pairs": 1, "max_duration": "1h"}}, {"set_weight": 50}],
     "analysis": {
         "metrics": [

@@ -40,7 +40,13 @@ SPEC: dict[str, Any] = {
     "name": CANDIDATE,
     "route": ROUTE,
     "candidate": {"deployment": CANDIDATE},
-    "mirror": {"percentage": 60, "max_concurrency": 48, "timeout": "10s", "noise_probe": "5%"},
+    "mirror": {
+        "percentage": 60,
+        "adaptive": False,
+        "max_concurrency": 48,
+        "timeout": "10s",
+        "noise_probe": "5%",
+    },
     "steps": [
         {"mirror": {"min_pairs": 120, "max_duration": "10m"}},
         {"pause": {"approval": True}},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -50,6 +51,8 @@ def test_the_tour_can_be_walked(start_system: Callable[..., Any], tmp_path: Path
         ("rollout", "watch"),
         ("rollout", "explain"),
         ("rollout", "weight"),
+        ("rollout", "plan"),
+        ("replay", "support-bot-v7"),
         ("gateways", "reload"),
         ("gateways", "list"),
     ]
@@ -69,8 +72,13 @@ def test_the_tour_can_be_walked(start_system: Callable[..., Any], tmp_path: Path
     watched = run(*by_word["rollout", "watch"])
     assert watched.returncode == 1, watched.stderr
     assert "aborted" in watched.stdout
-    for word in (("gateways", "reload"), ("gateways", "list")):
+    planned = run(*by_word["rollout", "plan"])
+    assert planned.returncode == 0, planned.stdout + planned.stderr
+    assert "judge_win_rate" in planned.stdout
+    for word in (("gateways", "reload"), ("gateways", "list"), ("replay", "support-bot-v7")):
         told = run(*by_word[word])
         assert told.returncode == 0, told.stdout + told.stderr
+    (outcome,) = re.findall(r"-d '(\{.*?\})'", _README)
+    assert system.api.post("/outcomes", json=json.loads(outcome)).status_code == 202
     for form in ("list", "status support-bot-v7", "explain support-bot-v7 --json"):
         assert run("rollout", *form.split()).returncode == 0

@@ -23,7 +23,7 @@ _SPEC = {
     "name": "by-hand",
     "route": "support-bot",
     "candidate": {"deployment": "support-v7"},
-    "mirror": {"percentage": 1, "noise_probe": 0},
+    "mirror": {"percentage": 1, "adaptive": False, "noise_probe": 0},
     "steps": [{"mirror": {"min_pairs": 100_000}}, {"set_weight": 50}],
     "analysis": {"live_sample": 0},
 }

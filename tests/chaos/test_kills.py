@@ -28,7 +28,7 @@ _SPEC: dict[str, Any] = {
     "name": "shaken",
     "route": "support-bot",
     "candidate": {"deployment": "support-v7"},
-    "mirror": {"percentage": 100, "timeout": "5s", "noise_probe": "10%"},
+    "mirror": {"percentage": 100, "adaptive": False, "timeout": "5s", "noise_probe": "10%"},
     "steps": [{"mirror": {"min_pairs": 100_000}}, {"set_weight": 50}],
 }
 _CHANGES = {"worker": {"claim_lease": "3s", "claim_batch": 16}, "control": {"lease_ttl": "2s"}}

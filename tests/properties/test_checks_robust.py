@@ -12,6 +12,10 @@ from hypothesis import strategies as st
 
 from shadow.answer import read_answer
 from shadow.checks import run_checks
+from shadow.checks.abstention_rate import abstains
+from shadow.checks.citation_context import read_context
+from shadow.checks.citation_marks import read_citations, verbatim
+from shadow.checks.escalation_rate import escalates
 from shadow.checks.output_tokens import count_tokens
 from shadow.checks.refusal_rate import stance
 from shadow.pair import Arm, Pair, UnreadableRequest, read_prompt
@@ -102,4 +106,46 @@ def test_an_answer_does_not_depend_on_its_pieces(
 def test_measures_are_total(text: str) -> None:
     """Length and stance exist for every text; doubling a text doubles its length."""
     assert stance(text)
+    assert abstains(text) in {True, False}
+    assert escalates(text) in {True, False}
     assert count_tokens(f"{text} {text}") == 2 * count_tokens(text)
+
+
+marks = st.lists(
+    st.sampled_from(
+        ["[1]", "[doc2]", "[", "]", "(source: ", ")", "https://a.test/x", '"', " words that go on ",
+         "\n", "\u3010", "\u3011", "\u2020", "Source: ", "[1-3]", "{", "}", ":", '"citations"', "`"]
+    )
+    | st.text(max_size=8),
+    max_size=20,
+).map("".join)  # fmt: skip
+
+
+@given(
+    answer=marks,
+    given_text=marks,
+    role=st.sampled_from(["system", "user", "tool", "assistant", None]),
+)
+def test_citations_are_read_of_every_text(answer: str, given_text: str, role: str | None) -> None:
+    """Whatever brackets, quotes and URLs there are, reading them ends, with counts that add up."""
+    message = {"content": given_text} if role is None else {"role": role, "content": given_text}
+    context = read_context([message])
+    cited = read_citations(answer, context)
+    assert cited.known >= 0
+    assert cited.unknown >= 0
+    assert all(verbatim(quotation, context) in {True, False} for quotation in cited.quotations)
+    if role == "assistant":
+        assert not context.sourced
+
+
+SPACES = st.lists(st.sampled_from([" ", "  ", "\n", "\t", "\u00a0"]), min_size=12, max_size=12)
+WORDS = st.sampled_from(["Goods", "may", "be", "returned", "in", "14", "days"])
+
+
+@given(words=st.lists(WORDS, min_size=3, max_size=12), spaces=SPACES)
+def test_what_is_copied_from_the_context_is_verbatim(words: list[str], spaces: list[str]) -> None:
+    """A span of the context is a valid quotation however its white space was changed."""
+    context = read_context([{"role": "system", "content": f"[doc1] So: {' '.join(words)} end"}])
+    copied = "".join(word + space for word, space in zip(words, spaces, strict=False))
+    assert verbatim(copied, context)
+    assert not verbatim(copied + "never", context)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -96,7 +97,7 @@ checks = st.builds(
 )
 garbage = st.builds(
     lambda kind: Evidence(kind, NOW - 1, {"judge": "?"}),
-    st.sampled_from(["pair", "noise", "live", "window", "breaker"]),
+    st.sampled_from(["pair", "noise", "live", "window", "breaker", "outcome", "query", "label"]),
 )
 noise = pairs.map(lambda fact: replace(fact, kind="noise"))
 anything = st.one_of(pairs, pairs, windows, checks, noise, garbage)
@@ -250,6 +251,222 @@ def test_batches_do_not_matter(
     parts = fold(fold(evidence, numbered[:cut], SPEC), numbered, SPEC)
     assert parts == whole
     assert whole.metrics["format_valid"].paired[OVERALL].n <= sum(proven) + len(more)
+
+
+OWN: RolloutSpec = load_spec(
+    {
+        **SPEC.to_document(),
+        "analysis": {
+            "metrics": [
+                {"name": "judge_win_rate", "margin": 0.3, "min_human_labels": 2},
+                {"name": "refusal_rate", "margin": 0.3, "direction": "both"},
+                {"name": "reopened", "margin": 0.3, "source": {"outcome": "reopened"}},
+                {"name": "cache", "source": {"prometheus": {"query": "x", "max": 1}}},
+            ],
+            "segments": ["category"],
+            "min_samples": 5,
+            "min_duration": 0,
+        },
+    }
+)
+outcomes = st.builds(
+    lambda variant, failure, weight_bp, epoch: Evidence(
+        "outcome",
+        NOW - 1,
+        {"name": "reopened", "variant": variant, "failure": failure, "weight_bp": weight_bp},
+        epoch=epoch,
+    ),
+    st.sampled_from(["baseline", "candidate", "?"]),
+    bits,
+    st.sampled_from([0, 500, 1000]),
+    st.sampled_from([0, 1, 2]),
+)
+readings = st.builds(
+    lambda value, error: Evidence(
+        "query",
+        NOW - 1,
+        {"metric": "cache", "value": value, "breached": bool(value and value > 1), "error": error},
+    ),
+    st.sampled_from([None, 0.5, 0.5, 2.0, float("nan")]),
+    st.sampled_from([None, None, None, "refused"]),
+)
+labels = st.builds(
+    lambda label, judge, probability: Evidence(
+        "label",
+        NOW - 1,
+        {"pair_id": 1, "label": label, "judge": judge, "probability": probability},
+    ),
+    st.sampled_from([0, 0.5, 1, 1, 2]),
+    st.sampled_from([None, 0.0, 0.5, 1.0]),
+    st.sampled_from([0.0, 0.1, 1.0]),
+)
+visits = st.builds(
+    lambda fact, user, segment: replace(
+        fact, payload={**fact.payload, "cluster": user}, segment=segment
+    ),
+    pairs,
+    st.sampled_from([None, "u1", "u2", "u3"]),
+    st.sampled_from([None, "a", "b"]),
+)
+of_ones_own = st.lists(st.one_of(visits, visits, outcomes, readings, labels, garbage), max_size=60)
+
+
+def _favourable(epoch: int) -> list[Evidence]:
+    """Proof from pairs and people, and healthy requests of both arms, of the metrics of OWN."""
+    payload = _pair(("win", 1.0), [0, 0], [0, 0])
+    pair = {**payload, "failures": {"refusal_rate": [0, 0]}}
+    label = {"pair_id": 1, "label": 1, "judge": 1.0, "probability": 1.0}
+    value = {"metric": "cache", "value": 0.5, "breached": False, "error": None}
+    posted = {"name": "reopened", "variant": "candidate", "failure": 0, "weight_bp": 1000}
+    check = {"variant": "candidate", "weight_bp": 1000, "failures": {"refusal_rate": 0}}
+    known = [
+        *[Evidence("pair", NOW - 1, pair)] * 60,
+        *[Evidence("label", NOW - 1, label)] * 60,
+        Evidence("query", NOW - 1, value),
+    ]
+    if epoch:
+        known += [
+            *[Evidence("outcome", NOW - 1, posted, epoch=epoch)] * 5,
+            _window(10, 90, 0, epoch),
+            *[Evidence("live", NOW - 1, {**check, "values": {}}, epoch=epoch)] * 5,
+        ]
+    return known
+
+
+def _own_state(index: int, known: bool, more: list[Evidence]) -> EvidenceState:
+    step = STEPS[index]
+    epoch = 1 if step.weight_bp else 0
+    state = begin_step(start_evidence(OWN), OWN, step, weight_bp=step.weight_bp, epoch=epoch)
+    return fold(state, enumerate([*(_favourable(epoch) if known else []), *more], 1), OWN)
+
+
+@given(st.integers(0, 1), st.booleans(), of_ones_own)
+def test_ones_own_metrics_never_widen_without_data(
+    index: int,
+    known: bool,
+    more: list[Evidence],
+) -> None:
+    """An advance has no breach, no failed reading, enough labels, and outcomes once users serve."""
+    evidence = _own_state(index, known, more)
+    decision = decide(evidence, OWN, _status(index), NOW)
+    if decision.action != "advance":
+        return
+    reading = evidence.metrics["cache"].reading
+    if reading is not None:
+        assert not reading.breaches
+    judge = evidence.metrics["judge_win_rate"].labels
+    assert judge is not None
+    assert judge.n >= 2
+    if STEPS[index].weight_bp:
+        assert reading is not None
+        assert reading.error is None
+        assert evidence.metrics["reopened"].live[OVERALL].candidate_requests >= 5
+
+
+@given(st.integers(0, 1), st.booleans(), of_ones_own, st.integers(0, 60))
+def test_ones_own_facts_survive_the_store_and_any_batch(
+    index: int,
+    known: bool,
+    more: list[Evidence],
+    cut: int,
+) -> None:
+    """Cut anywhere and put through JSON in between, the same facts give the same decision."""
+    whole = _own_state(index, known, more)
+    start = _own_state(index, known, [])
+    numbered = list(enumerate(more, start.last_seq + 1))
+    half = EvidenceState.from_json(
+        json.loads(json.dumps(fold(start, numbered[:cut], OWN).to_json()))
+    )
+    again = fold(half, numbered, OWN)
+    assert again == whole
+    assert decide(again, OWN, _status(index), NOW) == decide(whole, OWN, _status(index), NOW)
+
+
+@given(st.booleans(), st.lists(outcomes.map(lambda fact: replace(fact, epoch=7)), max_size=20))
+def test_late_outcomes_change_no_live_evidence(
+    known: bool,
+    more: list[Evidence],
+) -> None:
+    """What belongs to another epoch moves neither the evidence of this one nor the decision."""
+    before = _own_state(1, known, [])
+    after = fold(before, enumerate(more, before.last_seq + 1), OWN)
+    assert after.metrics["reopened"].live == before.metrics["reopened"].live
+    status = _status(1)
+    assert decide(after, OWN, status, NOW) == decide(before, OWN, status, NOW)
+
+
+def test_examples_of_ones_own_include_widening() -> None:
+    """The properties above are not empty: favourable evidence advances, in shadow and live."""
+    for index in (0, 1):
+        assert decide(_own_state(index, True, []), OWN, _status(index), NOW).action == "advance"
+
+
+@given(
+    steps,
+    proof,
+    facts,
+    st.sampled_from([-1e6, -3600.0, -6.0, 0.0, 6.0, 3600.0, 1e6]),
+    st.sampled_from([-1e6, -3600.0, 0.0, 3600.0, 1e6]),
+)
+def test_no_clock_alone_shortens_a_step(
+    index: int,
+    proven: tuple[int, int, int],
+    more: list[Evidence],
+    controller: float,
+    gateways: float,
+) -> None:
+    """However far one clock is off, a step that compares lasts as long as the other one says."""
+    skewed = [replace(fact, at=fact.at + gateways) for fact in more]
+    evidence = _state(index, proven, skewed)
+    lasts = 50.0
+    status = _status(index, elapsed=40.0)
+    status = replace(status, step=replace(status.step, min_duration=lasts, max_duration=None))
+    now = NOW + controller
+    decision = decide(evidence, SPEC, status, now)
+    if decision.action in {"advance", "succeed"}:
+        assert now - status.step_started_at >= lasts
+        assert evidence.clock - status.step_started_at >= lasts - 5
+
+
+@given(steps, proof, facts, st.floats(-1e7, 1e7))
+def test_every_moment_has_a_decision(
+    index: int, proven: tuple[int, int, int], more: list[Evidence], jump: float
+) -> None:
+    """No clock reading whatever is an error, and a reason never speaks of negative time."""
+    decision = decide(_state(index, proven, more), SPEC, _status(index), NOW + jump)
+    assert decision.reason
+    assert " -" not in decision.reason
+
+
+@given(steps, proof, facts)
+def test_silence_over_time_only_ever_holds_or_pauses(
+    index: int, proven: tuple[int, int, int], more: list[Evidence]
+) -> None:
+    """What did not widen when the last fact was there does not widen by waiting without facts."""
+    evidence = _state(index, proven, more)
+    status = _status(index, elapsed=0.0)
+    status = replace(status, step=replace(status.step, min_duration=50.0))
+    first = decide(evidence, SPEC, status, NOW)
+    assert first.action not in {"advance", "succeed"}
+    for later in (10.0, 60.0, 1e4, 1e7):
+        action = decide(evidence, SPEC, status, NOW + later).action
+        assert action not in {"advance", "succeed"}
+        assert (action == "rollback") == (first.action == "rollback")
+
+
+@given(proof, facts)
+def test_only_one_revision_of_a_candidate_has_its_evidence(
+    proven: tuple[int, int, int], more: list[Evidence]
+) -> None:
+    """A new generation starts from nothing; within one a new weight keeps what pairs have shown."""
+    evidence = _state(1, proven, more)
+    again = begin_step(evidence, SPEC, STEPS[1], weight_bp=3000, epoch=evidence.epoch + 1)
+    for name, known in evidence.metrics.items():
+        assert again.metrics[name].paired == known.paired
+    assert (again.step_pairs, again.step_candidate, again.step_checked) == (0, 0, 0)
+    fresh = start_evidence(SPEC)
+    assert all(state.n == 0 for known in fresh.metrics.values() for state in known.paired.values())
+    assert decide(fresh, SPEC, _status(0), NOW).action == "hold"
 
 
 def test_examples_include_widening() -> None:

@@ -147,7 +147,62 @@ def test_buckets_never_change(salt: str, key: str, expected: int) -> None:
 
 
 _names = st.text(min_size=1, max_size=8)
-_mirrors = st.builds(Mirror, st.integers(1, 9), _names, _names, _weights, _weights, _names)
+_mirrors = st.builds(
+    Mirror,
+    st.integers(1, 9),
+    _names,
+    _names,
+    st.floats(0, BASIS_POINTS),
+    _weights,
+    _names,
+    st.booleans(),
+)
+_tiers = st.lists(st.sampled_from(["low", "medium", "high", "unknown"]), unique=True)
+
+
+@given(_keys, _weights, _tiers, _tiers, st.none() | st.sampled_from(["low", "medium", "high"]))
+def test_widening_the_tiers_never_moves_a_user(
+    key: str, weight: int, tiers: list[str], more: list[str], risk: str | None
+) -> None:
+    """Whoever took part before keeps their arm; whoever joins had the baseline until then."""
+    split = _BASE.evolve(weight_bp=weight)
+    before, after = (
+        assign(split, key, eligible=each.allows(risk, {}), request_key="q")
+        for each in (Eligibility(risk=tuple(tiers)), Eligibility(risk=(*tiers, *more)))
+    )
+    assert after == before or (before.reason == "ineligible" and before.variant == "baseline")
+
+
+@given(_keys, st.floats(0, BASIS_POINTS), st.floats(0, BASIS_POINTS))
+def test_sampling_is_monotone_down_to_a_millionth(key: str, one: float, other: float) -> None:
+    """Shares may be fractions of a basis point; a larger sample holds every smaller one."""
+    low, high = sorted((one, other))
+    assert not Sampler("m", low).takes(key) or Sampler("m", high).takes(key)
+
+
+def test_a_share_below_a_basis_point_is_sampled() -> None:
+    """At much traffic a step needs less than one request in ten thousand."""
+    taken = sum(Sampler("m", 0.5).takes(f"4f2a{number:08x}") for number in range(400_000))
+    assert abs(taken - 20) < 5 * 20**0.5
+
+
+@given(_weights, st.booleans(), st.integers(1, 3))
+def test_only_the_holder_of_live_traffic_mirrors_the_candidate(
+    weight: int, both: bool, rollout_id: int
+) -> None:
+    """Another rollout's mirror has nothing to compare the candidate's answers with."""
+    mirrors = (Mirror(1, "x", "b", 100, 0, "m", both), Mirror(2, "y", "c", 100, 0, "n", True))
+    split = _BASE.evolve(weight_bp=weight, rollout_id=rollout_id, mirrors=mirrors)
+    expected = [m for m in mirrors if weight and m.both and m.rollout_id == rollout_id]
+    assert list(split.reverse_mirrors) == expected
+
+
+def test_a_mirror_of_an_older_writer_goes_forward() -> None:
+    """A document without the direction was written before there were two."""
+    split = _BASE.evolve(mirrors=(Mirror(1, "x", "b", 100, 0, "m"),))
+    document = split.to_document()
+    del document["mirrors"][0]["both"]
+    assert Split.from_document(document) == split
 
 
 @given(

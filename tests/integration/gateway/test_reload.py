@@ -160,14 +160,17 @@ def test_a_changed_deployment_takes_the_next_request(world: Any) -> None:
 
 
 def test_another_model_name_keeps_the_connections(world: Any) -> None:
-    """What is written into requests can change without a single new connection."""
+    """What is written into requests and what they cost change without a single new connection."""
 
     async def scenario() -> None:
         async with world() as w:
             assert (await w.chat()).status_code == 200
-            await w.reload(
-                deployments={"base": deployment(w.baseline, "new", parameters={"top_p": 0.5})}
-            )
+            prices = {
+                "dollars_per_million_input_tokens": 1.0,
+                "dollars_per_million_output_tokens": 2.0,
+            }
+            changed = deployment(w.baseline, "new", parameters={"top_p": 0.5}, **prices)
+            await w.reload(deployments={"base": changed})
             assert (await w.chat()).status_code == 200
             assert w.baseline.connections == 1
             assert w.baseline.requests[-1].json["model"] == "new"

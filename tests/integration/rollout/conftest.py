@@ -213,8 +213,18 @@ class World:
             facts.extend(self.pair() for _ in range((50 - candidate) // 2))
         self.append(*facts)
 
-    def gateway(self, name: str = "g1", *, serves: bool = True, delay: float = 0.02) -> None:
-        """A gateway's sign of life; it ``serves`` the present split ``delay`` seconds after it."""
+    def gateway(
+        self,
+        name: str = "g1",
+        *,
+        serves: bool = True,
+        delay: float = 0.02,
+        last: float | None = None,
+    ) -> None:
+        """A gateway's sign of life; it ``serves`` the present split ``delay`` seconds after it.
+
+        It gave its ``last`` request to the candidate so many seconds after the split, or never.
+        """
         split = self.split()
         with self.store.write() as session:
             row = session.get(ReplicaRow, name) or ReplicaRow(
@@ -226,7 +236,7 @@ class World:
                     "bot": {
                         "revision": split.revision,
                         "applied_at": split.updated_at + delay,
-                        "last_candidate_at": None,
+                        "last_candidate_at": None if last is None else split.updated_at + last,
                     }
                 }
             session.add(row)

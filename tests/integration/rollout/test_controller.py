@@ -81,11 +81,17 @@ def test_failure_under_live_traffic_is_rolled_back_and_time_to_zero_measured(
     assert world.split().candidate is None
     world.tick(0.01)
     assert "g1" in world.record().note
-    world.gateway(delay=0.035)
+    world.gateway(delay=0.035, last=0.03)
+    world.gateway("g2", delay=0.04, last=-2)
     assert world.tick(0.2).phase is Phase.ROLLED_BACK
     last = world.service.transitions("bot-v2")[-1]
     assert last.event == "drained"
-    assert last.receipt["drained"]["time_to_zero"] == pytest.approx(0.035)
+    drained = last.receipt["drained"]
+    assert drained["time_to_zero"] == pytest.approx(0.03)
+    assert drained["applied"] == pytest.approx(0.04)
+    assert drained["replicas"]["g1"] == pytest.approx({"applied": 0.035, "last_candidate": 0.03})
+    assert drained["replicas"]["g2"] == pytest.approx({"applied": 0.04, "last_candidate": 0})
+    assert "0.030 s" in last.reason
 
 
 def test_gateway_that_is_gone_does_not_keep_a_rollback_open(world: Any) -> None:
@@ -233,7 +239,7 @@ def test_crash_between_persist_and_emit_leaves_the_same_history(
         world.now += seconds
         while True:
             controller = world.new_controller()
-            controller._listeners = (kill,)
+            controller._emitter._listeners = (kill,)
             try:
                 assert controller.tick()
             except Killed:

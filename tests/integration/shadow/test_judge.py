@@ -17,8 +17,9 @@ from shadow.answer import Answer, Choice
 from shadow.budget import DailyBudget, Limits
 from shadow.judge.cache import JudgeCache, keep_verdicts
 from shadow.judge.client import JudgeClient
-from shadow.judge.judge import Judge, Judged, Prices
+from shadow.judge.judge import Judge, Judged
 from shadow.pair import Arm, Pair, read_prompt
+from shadow.prices import Prices
 
 SECRET = "sk-very-secret"
 

@@ -269,6 +269,37 @@ def test_live_answers_are_checked_and_not_mirrored(
     )
 
 
+def test_each_answer_costs_what_its_deployment_asks(
+    serving: Any, reply_with: Any, chat_document: Any, rows: Any, store: Store, settings_for: Any
+) -> None:
+    """Captured and mirrored answers are priced apart, whichever arm was captured."""
+    rollout = rows.rollout(analysis={"metrics": [{"name": "cost", "margin": 0.1}]})
+    rows.pair(rollout)
+    rows.pair(rollout, variant="candidate", deployment="v7")
+    rows.pair(rollout, stream="noise")
+    rows.pair(rollout, stream="live", variant="candidate", deployment="v7")
+
+    def priced(url: str, read: float, written: float) -> dict[str, Any]:
+        return {
+            "base_url": url,
+            "model": "m",
+            "dollars_per_million_input_tokens": read,
+            "dollars_per_million_output_tokens": written,
+        }
+
+    async def servers() -> None:
+        async with serving(lambda r: reply_with(chat_document("other"))) as up:
+            deployments = {"v6": priced(up.url, 1, 10), "v7": priced(up.url, 2, 30)}
+            settings = settings_for(up.url, deployments=deployments)
+            await asyncio.to_thread(work, settings, store, settled(store, rollout))
+
+    asyncio.run(servers())
+    cheap, dear = pytest.approx(200e-6), pytest.approx(500e-6)  # 100 tokens read, 10 written
+    found = [(fact.kind, fact.payload["values"]["cost"]) for fact in facts(store, rollout)]
+    expected = [("live", dear), ("noise", [cheap, cheap]), ("pair", [cheap, dear])]
+    assert sorted(found, key=lambda each: each[0]) == [*expected, expected[-1]]
+
+
 def test_what_the_candidate_served_is_compared_the_other_way_round(
     serving: Any, reply_with: Any, chat_document: Any, fair_judge: Any, rows: Any,
     store: Store, settings_for: Any,
@@ -295,6 +326,10 @@ def test_what_the_candidate_served_is_compared_the_other_way_round(
 
     asyncio.run(servers())
     assert models == ["model-v6", "model-v6"]
+    for fact in facts(store, rollout):
+        # Only answers that arrived are captured: whether and when they did is no evidence here.
+        assert fact.payload["failures"]["error_rate"] == [None, None]
+        assert fact.payload["values"]["latency"] == [None, None]
     scores = {fact.payload["pair_id"]: fact.payload["score"] for fact in facts(store, rollout)}
     assert scores.pop(failed) is None
     assert list(scores.values()) == [1.0]
@@ -330,6 +365,7 @@ def test_streams_are_mirrored_as_streams(
     (fact,) = facts(store, rollout)
     assert (fact.payload["judge"], fact.payload["score"]) == ("not_needed", 0.0)
     assert fact.payload["values"]["ttft"][1] is not None
+    assert fact.payload["values"]["inter_token"][0] is None  # "Hello" is one token
 
 
 def test_without_a_judge_the_checks_still_count(

@@ -23,6 +23,7 @@ EXPECTED = {
     "rollout",
     "gateways",
     "explain",
+    "replay",
     "token",
     "settings",
     "store",

@@ -79,6 +79,22 @@ def test_the_environment_overrides_the_file(tmp_path: Path) -> None:
             "judge.deployment",
             "never judges itself",
         ),
+        (
+            (
+                "deployments: {v: {base_url: 'http://h/v1', model: m, "
+                "dollars_per_million_input_tokens: 1}}"
+            ),
+            "deployments.v",
+            "dollars_per_million_output_tokens is missing",
+        ),
+        (
+            (
+                "deployments: {v: {base_url: 'http://h/v1', model: m}}\n"
+                "routes: {r: {baseline: v, contract: {escalation: {}}}}"
+            ),
+            "routes.r.contract.escalation",
+            "name a tool",
+        ),
         ("store: mysql://x", "store", "sqlite:///PATH"),
         ("- a list", "config", "mapping"),
         ("a: [", "config", "not YAML"),
@@ -130,11 +146,16 @@ def test_keys_come_from_the_environment_and_show_nowhere(tmp_path: Path) -> None
 
 
 def test_a_deployments_revision_is_what_users_see() -> None:
-    """Model, prompt, parameters and manifest change it; the key's variable does not."""
+    """Model, prompt, parameters and manifest change it; the key's variable and prices do not."""
     base = Deployment(base_url="http://h/v1", model="m")
-    assert (
-        base.revision() == Deployment(base_url="http://h/v1", model="m", api_key_env="K").revision()
+    alike = Deployment(
+        base_url="http://h/v1",
+        model="m",
+        api_key_env="K",
+        dollars_per_million_input_tokens=1.0,
+        dollars_per_million_output_tokens=2.0,
     )
+    assert base.revision() == alike.revision()
     changed = [
         Deployment(base_url="http://h/v1", model="n"),
         Deployment(base_url="http://h/v1", model="m", system_prompt="Be brief."),

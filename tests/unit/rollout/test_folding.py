@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gateway.store.evidence import Evidence
+from rollout.clustering import WINDOW
 from rollout.evidence import MAX_SEGMENTS, OVERALL, EvidenceState
 from rollout.folding import fold, update
 
@@ -186,3 +187,143 @@ def test_requests_at_another_weight_do_not_fill_the_step(case: Make) -> None:
     c.add(c.window(candidate=10, baseline=90, weight_bp=1000))
     assert c.evidence.step_candidate == 0
     assert c.evidence.metrics["error_rate"].live[OVERALL].n == 100
+
+
+def _values(c: Any, **values: Any) -> Evidence:
+    pair: Evidence = c.pair()
+    return replace(pair, payload={**pair.payload, "values": values})
+
+
+def _of(c: Any, user: str | None, score: float, *, segment: str | None = None) -> Evidence:
+    pair: Evidence = c.pair(score=score, segment=segment)
+    return replace(pair, payload={**pair.payload, "cluster": user})
+
+
+@pytest.mark.parametrize(
+    ("name", "key"), [("ttft", "ttft"), ("inter_token_latency", "inter_token")]
+)
+def test_times_are_held_to_their_slo_or_to_the_baselines_quantile(
+    case: Make, name: str, key: str
+) -> None:
+    """Time to first token and pace are compared like latency, with their own values."""
+    c = case(analysis={"metrics": [{"name": name, "slo": "50ms"}]})
+    c.add(_values(c, **{key: [0.01, 0.06]}), _values(c, **{key: [None, 0.06]}))
+    paired = c.evidence.metrics[name].paired[OVERALL]
+    assert (paired.n, paired.mean) == (1, 1)
+    c = case(analysis={"metrics": [{"name": name}]})
+    c.add(*(_values(c, **{key: [0.01, 0.06]}) for _ in range(51)))
+    paired = c.evidence.metrics[name].paired[OVERALL]
+    assert (paired.n, paired.mean) == (1, 1)
+
+
+def test_slow_first_token_of_a_live_answer_is_a_failure(case: Make) -> None:
+    """Checked answers are held to the limit that gateways do not count."""
+    c = case(analysis={"metrics": [{"name": "ttft", "slo": "50ms"}]})
+    c.enter(1)
+    check = c.check()
+    c.add(replace(check, payload={**check.payload, "values": {"ttft": 0.08}}))
+    assert c.evidence.metrics["ttft"].live[OVERALL].candidate_failures == 1
+
+
+def test_cost_is_a_paired_relative_difference(case: Make) -> None:
+    """A request that costs three times as much is +0.5 of both arms' cost together."""
+    c = case(analysis={"metrics": [{"name": "error_rate"}, {"name": "cost", "role": "signal"}]})
+    c.add(_values(c, cost=[0.001, 0.003]), _values(c, cost=[None, 0.003]), _values(c))
+    paired = c.evidence.metrics["cost"].paired[OVERALL]
+    assert (paired.n, paired.mean) == (1, 0.5)
+    assert c.evidence.metrics["cost"].live == {}
+
+
+@pytest.mark.parametrize("name", ["escalation_rate", "abstention_rate", "citation_valid"])
+def test_further_checks_are_compared_where_they_apply(case: Make, name: str) -> None:
+    """Their failures come from the checks of the same name, on pairs and on live answers."""
+    c = case(analysis={"metrics": [{"name": name}]})
+    c.add(c.pair(failures={name: [0, 1]}), c.pair(failures={name: [None, None]}))
+    assert c.evidence.metrics[name].paired[OVERALL].n == 1
+    assert c.evidence.metrics[name].not_applicable == 1
+    c.enter(1)
+    check = c.check()
+    c.add(replace(check, payload={**check.payload, "failures": {name: 1}}))
+    assert c.evidence.metrics[name].live[OVERALL].candidate_failures == 1
+
+
+def test_both_directions_are_kept_apart(case: Make) -> None:
+    """direction: both has a process for more refusals and one for fewer."""
+    c = case(analysis={"metrics": [{"name": "refusal_rate", "direction": "both"}]})
+    c.add(*(c.pair(failures={"refusal_rate": [1, 0]}) for _ in range(30)))
+    known = c.evidence.metrics["refusal_rate"]
+    assert known.paired[OVERALL].log_e_harm < 0
+    assert known.reverse[OVERALL].log_e_harm > 3
+    assert known.worst[0][0] == 1.0
+
+
+def test_repeated_pairs_of_one_user_are_one(case: Make) -> None:
+    """Their mean counts once, after the window, and a later visit counts anew."""
+    c = case()
+    c.add(*(_of(c, "u1", -1.0) for _ in range(3)), _of(c, "u1", 1.0))
+    assert c.evidence.metrics["judge_win_rate"].paired[OVERALL].n == 0
+    c.add(*(_of(c, None, 0.0) for _ in range(WINDOW - 4)))
+    paired = c.evidence.metrics["judge_win_rate"].paired[OVERALL]
+    assert paired.n == WINDOW - 4 + 1
+    assert paired.mean * paired.n == pytest.approx(-0.5)
+    assert c.evidence.pairs == WINDOW
+    assert c.evidence.open == ()
+    c.add(_of(c, "u1", -1.0))
+    assert len(c.evidence.open) == 1
+
+
+def test_different_users_are_delayed_and_not_merged(case: Make) -> None:
+    """Everybody counts as one, at most the window later."""
+    c = case()
+    c.add(*(_of(c, f"u{n}", 1.0) for n in range(100)))
+    assert c.evidence.metrics["judge_win_rate"].paired[OVERALL].n == 100 - (WINDOW - 1)
+
+
+def test_pairs_without_a_user_count_at_once(case: Make) -> None:
+    """Where nobody is known nothing is merged and nothing is delayed."""
+    c = case()
+    c.add(*(_of(c, None, 1.0) for _ in range(5)))
+    assert c.evidence.metrics["judge_win_rate"].paired[OVERALL].n == 5
+
+
+def test_users_of_several_segments_count_in_each(case: Make) -> None:
+    """A mean never mixes segments, and segments stay bounded when several close at once."""
+    analysis = {**case().spec.to_document()["analysis"], "segments": ["category"]}
+    c = case(analysis=analysis)
+    c.add(_of(c, "u", -1.0, segment="a"), _of(c, "u", 1.0, segment="b"))
+    c.add(*(_of(c, None, 0.0, segment="a") for _ in range(WINDOW)))
+    paired = c.evidence.metrics["judge_win_rate"].paired
+    assert paired["b"].mean == 1
+    assert paired["a"].total == 1  # a loss is +1 on the side of harm
+    c.add(*(_of(c, "u", 0.0, segment=f"s{n:02}") for n in range(MAX_SEGMENTS * 2)))
+    c.add(*(_of(c, None, 0.0) for _ in range(WINDOW)))
+    assert len(c.evidence.segments()) == MAX_SEGMENTS
+
+
+def test_first_pair_of_a_user_can_stand_for_the_user(case: Make) -> None:
+    """clusters: first counts one pair a user, without delay."""
+    analysis = {**case().spec.to_document()["analysis"], "clusters": "first"}
+    c = case(analysis=analysis)
+    c.add(_of(c, "u1", -1.0), _of(c, "u1", 1.0), _of(c, "u2", -1.0), _of(c, None, -1.0))
+    paired = c.evidence.metrics["judge_win_rate"].paired[OVERALL]
+    assert (paired.n, paired.mean) == (3, -1.0)
+    assert c.evidence.pairs == 4
+
+
+def test_every_pair_counts_where_the_spec_says_so(case: Make) -> None:
+    """clusters: none takes pairs of one user as independent."""
+    analysis = {**case().spec.to_document()["analysis"], "clusters": "none"}
+    c = case(analysis=analysis)
+    c.add(*(_of(c, "u1", -1.0) for _ in range(4)))
+    assert c.evidence.metrics["judge_win_rate"].paired[OVERALL].n == 4
+
+
+def test_labels_and_every_judged_pair_reach_the_corrected_win_rate(case: Make) -> None:
+    """People's verdicts are counted beside all of the judge's, a pair without one as a tie."""
+    c = case()
+    c.add(c.pair(score=1.0, judge="win"), c.pair(score=None, judge="error"))
+    label = {"pair_id": 1, "label": 0.5, "judge": 1.0, "probability": 0.5}
+    c.add(Evidence("label", NOW, label), Evidence("label", NOW, {**label, "label": 0.4}))
+    labels = c.evidence.metrics["judge_win_rate"].labels
+    assert (labels.n, labels.judged_n) == (1, 2)
+    assert c.evidence.unreadable == 1

@@ -474,6 +474,137 @@ def test_nothing_is_decided_outside_active_phases(case: Make, phase: Phase) -> N
     assert _decide(c).action == "hold"
 
 
+def test_guardrail_without_data_for_long_pauses(case: Make) -> None:
+    """Pairs that never speak of a guardrail are no data, and in the end call a person."""
+    c = case(on_no_data={"action": "hold", "after": "60s", "then": "pause"})
+    c.enter(0, ago=90)
+    c.add(*(c.pair(failures={"format_valid": [None, None]}) for _ in range(100)))
+    decision = _decide(c)
+    assert (decision.action, decision.pause_reason) == ("pause", "no_data")
+    assert "format_valid" in decision.reason
+
+
+def test_no_data_may_pause_first(case: Make) -> None:
+    """action: pause is as good as then: pause."""
+    c = case(on_no_data={"action": "pause", "after": "60s", "then": "hold"})
+    c.enter(0, ago=90)
+    assert _decide(c).pause_reason == "no_data"
+
+
+def test_bake_needs_no_pairs(case: Make) -> None:
+    """At 98% hardly anybody is left to be mirrored; that is not silence."""
+    c = case(on_no_data={"action": "hold", "after": "60s", "then": "pause"})
+    c.prove()
+    c.enter(3, ago=59)
+    c.status = replace(c.status, step_started_at=NOW - 61)
+    c.evidence = replace(c.evidence, last_pair_at=NOW - 500)
+    c.add(c.window(candidate=980, baseline=20), *(c.check() for _ in range(100)))
+    assert _decide(c).action == "succeed"
+
+
+def test_last_weight_of_100_percent_succeeds_without_a_bake(case: Make) -> None:
+    """A spec may end at 100% itself."""
+    c = case(steps=[{"mirror": {"min_pairs": 50}}, {"set_weight": 100}])
+    c.prove()
+    c.enter(1)
+    c.add(c.window(candidate=1000, baseline=0), *(c.check() for _ in range(100)))
+    assert _decide(c).action == "succeed"
+
+
+def test_noise_alarm_in_a_signal_does_not_pause(case: Make) -> None:
+    """What acts on nothing need not be trusted either."""
+    metrics = [dict(each) for each in _analysis(case)["metrics"]]
+    metrics[1] |= {"role": "signal", "critical": False}
+    c = case(analysis={**_analysis(case), "metrics": metrics})
+    c.prove()
+    c.add(*(c.pair(kind="noise", failures=BROKEN) for _ in range(40)))
+    assert _decide(c).action == "advance"
+
+
+@pytest.mark.parametrize("role", [None, "signal"])
+def test_judge_that_guards_nothing_may_fail(case: Make, role: str | None) -> None:
+    """Judge errors hold nobody where no guardrail rests on the judge."""
+    judge = [{"name": "judge_win_rate", "role": role}] if role else []
+    metrics = [*judge, {"name": "format_valid", "margin": 0.05}]
+    c = case(analysis={**_analysis(case), "metrics": metrics})
+    c.add(*(c.pair(judge="error", score=None) for _ in range(200)))
+    assert _decide(c).action == "advance"
+
+
+def test_self_contradicting_judge_may_hold_by_the_spec(case: Make) -> None:
+    """then: hold waits here too, and does not widen."""
+    c = case(on_evaluator_error={"then": "hold"})
+    c.add(*(c.pair(judge="inconsistent", score=0.0) for _ in range(200)))
+    decision = _decide(c)
+    assert (decision.action, decision.pause_reason) == ("hold", None)
+    assert "contradicts itself" in decision.reason
+
+
+def test_few_judgments_are_not_judged(case: Make) -> None:
+    """Two errors among the first twenty are no share of anything yet."""
+    c = case(steps=[{"mirror": {"min_pairs": 50}}, {"set_weight": 10}])
+    for index in range(19):
+        bad = index in {3, 7}
+        c.add(c.pair(judge="error" if bad else "tie", score=None if bad else 0.0))
+    assert "judge failed" not in _decide(c).reason
+    c.add(c.pair())
+    assert "judge failed" in _decide(c).reason
+
+
+def test_approved_pause_that_stays_unproven_ends_inconclusive(case: Make) -> None:
+    """An approval is no proof; without any the step's budget runs out in the end."""
+    c = case(steps=[{"mirror": {"min_pairs": 50}}, {"pause": {"approval": True}}])
+    c.add(*_undecided(c))
+    c.enter(1, ago=1799)
+    c.status = replace(c.status, approved=True)
+    assert _decide(c).action == "hold"
+    c.status = replace(c.status, step_started_at=NOW - 1801)
+    assert _decide(c).pause_reason == "inconclusive"
+
+
+def test_controllers_clock_ahead_of_the_facts_does_not_widen(case: Make) -> None:
+    """A step lasts as long as both clocks say: that of the controller and that of the facts."""
+    c = case()
+    c.add(*(c.pair(at=NOW - 6) for _ in range(200)))
+    early = replace(c.status, step_started_at=NOW - 8)
+    for ahead in (3.0, 3000.0):
+        decision = decide(c.evidence, c.spec, early, NOW + ahead)
+        assert decision.action == "hold"
+        assert "3 s to go" in decision.reason
+    c.add(c.pair(at=NOW))
+    assert decide(c.evidence, c.spec, early, NOW + 3.0).action == "advance"
+
+
+def test_facts_ahead_of_the_controllers_clock_do_not_widen(case: Make) -> None:
+    """One gateway with a wrong clock shortens no step."""
+    c = case()
+    c.add(*(c.pair(at=NOW + 3600) for _ in range(200)))
+    c.status = replace(c.status, step_started_at=NOW - 4)
+    decision = _decide(c)
+    assert decision.action == "hold"
+    assert "6 s to go" in decision.reason
+
+
+def test_timed_pause_needs_no_facts_to_pass(case: Make) -> None:
+    """A step that compares nothing goes by the controller's clock alone."""
+    steps = [{"mirror": {}}, {"pause": {"duration": "5m"}}, {"set_weight": 10}]
+    c = case(steps=steps)
+    c.prove()
+    c.enter(1, ago=301)
+    c.evidence = replace(c.evidence, clock=NOW - 300)
+    assert _decide(c).action == "advance"
+
+
+def test_reason_counts_what_is_lacking_at_once(case: Make) -> None:
+    """Whoever reads the note sees everything that is still to come, not the first of it."""
+    c = case()
+    c.add(*_undecided(c)[:10])
+    c.status = replace(c.status, step_started_at=NOW - 4)
+    reason = _decide(c).reason
+    for part in ("s to go", "10 of 50 pairs", "not proven"):
+        assert part in reason
+
+
 def _undecided(case: Any) -> list[Evidence]:
     return [
         case.pair(judge="win" if index % 2 else "loss", score=1.0 if index % 2 else -1.0)

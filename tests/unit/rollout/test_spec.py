@@ -98,6 +98,25 @@ def test_weight_of_100_without_a_bake_is_held_to_the_earlier_rate() -> None:
     )
 
 
+def test_a_gradual_rollback_has_steps() -> None:
+    """Traffic goes back at once unless the spec says how; a step of nothing would never end."""
+    assert load_spec(MINIMAL).rollback.mode == "immediate"
+    spec = load_spec({**MINIMAL, "rollback": {"mode": "gradual", "step": "10%", "interval": "1m"}})
+    assert (spec.rollback.step, spec.rollback.interval) == (10, 60)
+    with pytest.raises(SpecError, match=r"^rollback\.step: "):
+        load_spec({**MINIMAL, "rollback": {"mode": "gradual", "step": 0}})
+
+
+def test_mirrors_adapt_unless_told_otherwise() -> None:
+    """The percentage is an upper bound by default, within an hour, in one direction."""
+    mirror = load_spec(MINIMAL).mirror
+    assert (mirror.adaptive, mirror.target_duration, mirror.direction) == (True, 3600, "forward")
+    with pytest.raises(SpecError, match=r"^mirror\.direction: is 'back'"):
+        load_spec({**MINIMAL, "mirror": {"direction": "back"}})
+    with pytest.raises(SpecError, match=r"^mirror\.target_duration: "):
+        load_spec({**MINIMAL, "mirror": {"target_duration": 0}})
+
+
 def test_dumped_spec_is_the_same_spec() -> None:
     """What the store keeps loads to an equal spec with an equal hash."""
     for source in (EXAMPLE, MINIMAL):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from shadow.answer import read_answer
@@ -46,9 +47,10 @@ def test_a_streamed_answer_reads_like_the_whole_one() -> None:
         delta(finish="tool_calls"),
         {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 4}},
     )
-    assert read_answer(endpoint=CHAT, body=stream) == read_answer(
-        endpoint=CHAT, body=json.dumps(whole)
-    )
+    joined = read_answer(endpoint=CHAT, body=stream)
+    at_once = read_answer(endpoint=CHAT, body=json.dumps(whole))
+    assert (joined.streamed, at_once.streamed) == (True, False)
+    assert replace(joined, streamed=False) == at_once
 
 
 def test_parallel_streamed_calls_are_joined_by_index() -> None:
@@ -148,7 +150,7 @@ def test_completions_and_responses_are_read() -> None:
         f"event: response.completed\r\ndata: "
         f"{json.dumps({'type': 'response.completed', 'response': response})}\r\n\r\n"
     )
-    assert read_answer(endpoint="/v1/responses", body=stream) == whole
+    assert read_answer(endpoint="/v1/responses", body=stream) == replace(whole, streamed=True)
 
 
 def test_an_incomplete_response_says_why() -> None:

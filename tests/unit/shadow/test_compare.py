@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from shadow.answer import Answer, Choice, ToolCall
 from shadow.checks import run_checks
 from shadow.compare import Decision, decide_by_checks, decide_by_judge
 from shadow.evidence import live_payload, pair_payload
 from shadow.judge.judge import Judged
 from shadow.pair import Arm, Pair
+from shadow.prices import Prices
 
 Build = Callable[..., Any]
 JSON = {"response_format": {"type": "json_object"}}
@@ -106,10 +109,64 @@ def test_the_evidence_of_a_pair(pair: Build) -> None:
         "refusal_rate": [0, None],
         "truncation_rate": [0, None],
         "latency": [None, 1],
+        "escalation_rate": [0, None],
+        "abstention_rate": [0, None],
+        "citation_valid": [None, None],
     }
     assert payload["values"]["latency"] == [None, 60.0]
     assert (payload["judge"], payload["score"], payload["cluster"]) == ("not_needed", -1.0, "k")
     assert payload["values"]["output_tokens"] == [2.0, None]
+    assert payload["values"]["cost"] == [None, None]
+
+
+def test_times_of_tokens_are_those_of_streams(pair: Build) -> None:
+    """What came at once has no first token; what has one token has no pace; a failure neither."""
+    made = pair()
+    text = Choice("one two three", finish_reason="stop")
+
+    def values(arm: Arm) -> tuple[Any, Any, Any]:
+        timed = Pair(made.prompt, None, arm, made.contract)
+        payload = live_payload(
+            capture_id="c", variant="candidate", weight_bp=500, arm=arm, checks=run_checks(timed)
+        )
+        found = payload["values"]
+        return found["latency"], found["ttft"], found["inter_token"]
+
+    streamed = Arm(Answer((text,), streamed=True), latency_s=1.0, ttft_s=0.4)
+    assert values(streamed) == (1.0, 0.4, pytest.approx(0.3))
+    assert values(Arm(Answer((text,)), latency_s=1.0, ttft_s=0.4)) == (1.0, None, None)
+    one = Answer((Choice("one", finish_reason="stop"),), streamed=True)
+    assert values(Arm(one, latency_s=1.0, ttft_s=0.4)) == (1.0, 0.4, None)
+    assert values(Arm(Answer((text,), streamed=True), ttft_s=0.4)) == (None, 0.4, None)
+    late = Answer(error="no response", streamed=True)
+    assert values(Arm(late, None, 60.0, 0.4, timed_out=True)) == (60.0, None, None)
+
+
+def test_cost_is_what_was_billed(pair: Build, chat: Build) -> None:
+    """Reported usage at each deployment's own prices; unknown usage or prices are not zero."""
+    made = pair()
+    cheap, dear = Prices(1.0, 2.0), Prices(10.0, 20.0)
+    unbilled = Answer((Choice("x", finish_reason="stop"),))
+
+    def cost(baseline: Arm, candidate: Arm) -> Any:
+        priced = Pair(made.prompt, baseline, candidate, made.contract)
+        payload = pair_payload(
+            pair_id=7, capture_id="c", cluster=None, pair=priced, checks=run_checks(priced),
+            decision=Decision("compared", "tie", 0.0),
+        )  # fmt: skip
+        assert "cost" not in payload["failures"]
+        return payload["values"]["cost"]
+
+    answered = chat("hello")  # 5 tokens read, 7 written
+    assert cost(Arm(answered, prices=cheap), Arm(answered, prices=dear)) == [
+        pytest.approx(19e-6),
+        pytest.approx(190e-6),
+    ]
+    assert cost(Arm(answered), Arm(unbilled, prices=dear)) == [None, None]
+    assert cost(Arm(answered, prices=Prices()), Arm(Answer(error="x"), 500, prices=dear)) == [
+        0.0,
+        None,
+    ]
 
 
 def test_the_evidence_of_a_live_answer(pair: Build) -> None:
@@ -123,4 +180,6 @@ def test_the_evidence_of_a_live_answer(pair: Build) -> None:
     assert payload["failures"]["format_valid"] == 1
     assert payload["failures"]["error_rate"] == 0
     assert (payload["variant"], payload["weight_bp"]) == ("candidate", 500)
-    assert payload["values"]["output_tokens"] == 1.0
+    assert payload["values"] == {
+        "latency": None, "ttft": None, "inter_token": None, "output_tokens": 1.0, "cost": None,
+    }  # fmt: skip

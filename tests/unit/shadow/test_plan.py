@@ -7,9 +7,9 @@ import asyncio
 import pytest
 
 from shadow.budget import Limits, day_of
-from shadow.judge.judge import Prices
 from shadow.plan import read_plan
 from shadow.pressure import Limiter, waiting_requests
+from shadow.prices import Prices
 
 
 def test_the_specs_words_are_read() -> None:
