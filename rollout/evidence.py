@@ -290,13 +290,12 @@ def _first_live(known: MetricEvidence, metric: MetricSpec) -> dict[str, LiveStat
 def _limit(known: MetricEvidence, metric: MetricSpec, step: Step) -> RateLimitState | None:
     """Return the limit on the candidate's failure rate while hardly any baseline is left.
 
-    A multiple of the baseline's own earlier rate, and never below 0.1%: of a baseline without
-    failures a twofold rate is nothing that a user would notice.
+    A multiple of the baseline's earlier rate, or of a higher one within the step (drift is no fault
+    of the candidate), and never below 0.1%: twice hardly anything is nothing that users notice.
     """
     requests, failures = known.baseline
     if step.max_rate_ratio is None or not requests or metric.direction == "decrease":
         return None
-    limit = RateLimitState.limit_from(
-        requests=requests, failures=failures, ratio=step.max_rate_ratio
-    )
-    return RateLimitState.start(limit=max(limit, _LEAST_LIMIT))
+    ratio = step.max_rate_ratio
+    limit = RateLimitState.limit_from(requests=requests, failures=failures, ratio=ratio)
+    return RateLimitState.start(limit=max(limit, _LEAST_LIMIT), ratio=ratio)

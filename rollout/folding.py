@@ -132,6 +132,7 @@ def _compared(
 ) -> MetricEvidence:
     """Return what is known of a metric after a pair, and after those that count now."""
     paired, reverse, labels, baseline = known.paired, known.reverse, known.labels, known.baseline
+    limit = known.limit
     for segments, said in pairs:
         counted = said.get(metric.name)
         if counted is None:
@@ -144,13 +145,15 @@ def _compared(
     if arms is not None and difference is not None:
         failed = 1 - arms[0] if metric.direction == "decrease" else arms[0]
         baseline = (baseline[0] + 1, baseline[1] + failed)
+        if limit is not None:
+            limit = limit.update_baseline(requests=1, failures=failed)
     worst = known.worst
     if difference:
         worst = ranked_worst(worst, metric, difference, payload["pair_id"])
     return MetricEvidence(
         paired=paired,
         live=known.live,
-        limit=known.limit,
+        limit=limit,
         noise=known.noise,
         threshold=known.threshold,
         baseline=baseline,

@@ -203,6 +203,8 @@ def _with_live(
     limit = known.limit
     if limit is not None and counts.candidate:
         limit = limit.update(requests=counts.candidate, failures=counts.candidate_failures)
+    if limit is not None and counts.baseline:  # after the candidate: a limit is of the past only
+        limit = limit.update_baseline(requests=counts.baseline, failures=counts.baseline_failures)
     return replace(known, live=live, limit=limit)
 
 

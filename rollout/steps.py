@@ -151,7 +151,7 @@ def _analysis(spec: RolloutSpec, index: int, weight_bp: int, entry: StepSpec | N
         min_samples=min_samples,
         min_duration=default.min_duration if min_duration is None else min_duration,
         max_duration=default.max_duration if max_duration is None else max_duration,
-        # At 100% nothing runs beside the candidate, so it is held to the baseline's earlier rate.
+        # At 100% nothing runs beside the candidate, so it is held to the baseline's rates.
         max_rate_ratio=_LAST_RATE_RATIO if weight_bp == 10_000 else None,
         direction=spec.mirror.direction,
     )

@@ -11,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from gateway.batch import Capture
 from gateway.prompts import load_prompts
 from gateway.store import Store, open_store
 from rollout.demo.scene import Scene, build_scene
@@ -115,6 +117,46 @@ def open_stores() -> Iterator[Callable[[str], Store]]:
 def store(store_url: str, open_stores: Callable[[str], Store]) -> Store:
     """An open, migrated store, on each database in turn."""
     return open_stores(store_url)
+
+
+@pytest.fixture
+def make_capture() -> Callable[..., Capture]:
+    """Makes captures of an ordinary request; keywords change fields, ``size`` is the bodies'."""
+
+    def make(**changes: Any) -> Capture:
+        capture = Capture(
+            id="c",
+            route="bot",
+            request_id="r",
+            created_at=3.5,
+            endpoint="/chat/completions",
+            variant="baseline",
+            reason="split",
+            deployment="base",
+            stream=False,
+            request_body=b"{}",
+            response_body=b"{}",
+            content_encoding=b"",
+            status=200,
+            ttft_s=None,
+            total_s=0.25,
+            input_tokens=None,
+            output_tokens=None,
+            segment=None,
+            risk=None,
+            key_hash=None,
+            split_revision=1,
+            epoch=0,
+            weight_bp=0,
+            size=0,
+            pairs=[(1, "mirror")],
+        )
+        capture = replace(capture, **changes)
+        if "size" not in changes:
+            capture.size = len(capture.request_body) + len(capture.response_body)
+        return capture
+
+    return make
 
 
 def _url(server: str, database: str) -> str:

@@ -38,7 +38,10 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_RUNS} runs a case")
     parser.add_argument("--runs", type=int, help=f"runs a case ({RUNS:,})")
     parser.add_argument("--seed", type=int, default=SEED, help=f"seed of all streams ({SEED})")
-    parser.add_argument("--out", type=Path, default=BENCH / "decisions.json", help="JSON report")
+    parser.add_argument(
+        "--cases", nargs="+", default=[], metavar="PART", help="only cases with PART in their name"
+    )
+    parser.add_argument("--out", type=Path, help="JSON report")
     options = parser.parse_args(arguments)
     runs = options.runs or (QUICK_RUNS if options.quick else RUNS)
     out = Console(width=170)
@@ -47,7 +50,11 @@ def main(arguments: list[str] | None = None) -> int:
     def tell(name: str) -> None:
         out.print(f"{perf_counter() - began:6.0f} s  {name}", highlight=False)
 
-    found = run_all(options.seed, runs, tell)
+    try:
+        found = run_all(options.seed, runs, tell, options.cases)
+    except ValueError as error:
+        parser.error(str(error))
+    report_at = options.out or BENCH / f"decisions{'-some' if options.cases else ''}.json"
     environment = {
         "python": platform.python_version(),
         "numpy": np.__version__,
@@ -59,10 +66,10 @@ def main(arguments: list[str] | None = None) -> int:
     }
     print_rules(found.summaries, out)
     print_goals(found.goals, out)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
+    report_at.parent.mkdir(parents=True, exist_ok=True)
     report = document(found.goals, found.summaries, environment)
-    options.out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    for path in write_plots(options.out.with_suffix(""), found.summaries, found.detection):
+    report_at.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    for path in write_plots(report_at.with_suffix(""), found.summaries, found.detection):
         out.print(f"wrote {path}", highlight=False)
     missed = [row["name"] for row in found.goals if row["met"] is False]
     sys.stdout.write(f"{environment['seconds']} s; missed goals: {'; '.join(missed) or 'none'}\n")

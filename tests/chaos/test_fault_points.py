@@ -174,35 +174,8 @@ def test_a_lease_whose_commit_was_not_acknowledged_is_ours(store: Store, fragile
         assert lease.guard(session) == lease.token
 
 
-def _hand_over(store: Store) -> None:
+def _hand_over(store: Store, capture: Capture) -> None:
     """What a gateway writes of one captured request, as its writer would write it again."""
-    capture = Capture(
-        id="c1",
-        route="one",
-        request_id="r1",
-        created_at=1.0,
-        endpoint="/chat/completions",
-        variant="baseline",
-        reason="split",
-        deployment="old",
-        stream=False,
-        request_body=b"{}",
-        response_body=b"{}",
-        content_encoding=b"",
-        status=200,
-        ttft_s=None,
-        total_s=0.1,
-        input_tokens=None,
-        output_tokens=None,
-        segment=None,
-        risk=None,
-        key_hash=None,
-        split_revision=1,
-        epoch=0,
-        weight_bp=0,
-        size=4,
-        pairs=[(1, "mirror")],
-    )
     batch = Batch(number=1, from_at=0.0, to_at=1.0, captures=[capture])
     batch.end(1, "mirror", "pending")
     with store.write() as session:
@@ -226,10 +199,15 @@ def _mirror(store: Store, now: float) -> None:
 
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_a_capture_becomes_evidence_once_whatever_dies_on_the_way(
-    world: Any, fragile: Any, empty: Callable[[Store], None], ending: str
+    world: Any,
+    fragile: Any,
+    empty: Callable[[Store], None],
+    make_capture: Callable[..., Capture],
+    ending: str,
 ) -> None:
     """Gateway and worker break at each of their commits, do it again, and count once."""
     store, broken = world.store, 0
+    hand_over = partial(_hand_over, capture=make_capture(route="one", created_at=1.0))
     for at in range(1, 6):
         empty(store)
         world.controller = world.new_controller()
@@ -237,12 +215,12 @@ def test_a_capture_becomes_evidence_once_whatever_dies_on_the_way(
         world.tick()
         breaking = fragile(store, at=at, ending=ending)
         for now in (1.0, 10.0, 20.0):  # a claim whose owner died is free after 5 s
-            for step in (_hand_over, partial(_mirror, now=now)):
+            for step in (hand_over, partial(_mirror, now=now)):
                 try:
                     step(breaking)
                 except (type(world).Killed, StoreUnavailable):
                     broken += 1
-        _hand_over(breaking)
+        hand_over(breaking)
         with store.read() as session:
             assert len(session.exec(select(CaptureRow)).all()) == 1
             assert len(session.exec(select(PairRow)).all()) == 1

@@ -280,6 +280,31 @@ def test_rate_limit_gains_nothing_on_average_at_the_limit(
     assert state.rate <= high + 1e-6
 
 
+@given(
+    st.floats(0.001, 0.99),
+    st.floats(0.5, 20),
+    st.lists(st.tuples(st.booleans(), st.integers(0, 300), st.integers(0, 300)), max_size=8),
+)
+def test_moving_limit_is_a_fair_bet_wherever_it_has_moved(
+    floor: float, ratio: float, facts: list[tuple[bool, int, int]]
+) -> None:
+    """Given any past, a rate at the limit in force gains nothing on average; JSON loses nothing."""
+    state = RateLimitState.start(limit=floor, ratio=ratio)
+    for of_baseline, failures, successes in facts:
+        counts = {"requests": failures + successes, "failures": failures}
+        state = state.update_baseline(**counts) if of_baseline else state.update(**counts)
+    limit = state.limit
+    assert floor <= limit <= 0.99
+    gain = sum(
+        chance * exp(state.update(requests=1, failures=failed).log_e_harm - state.log_e_harm)
+        for failed, chance in ((1, limit), (0, 1 - limit))
+    )
+    assert gain <= 1 + ROUNDING
+    read = RateLimitState.from_json(json.loads(json.dumps(state.to_json())))
+    assert read == state
+    assert (read.limit, read.log_e_harm) == (limit, state.log_e_harm)
+
+
 @given(shares, st.integers(0, 300), st.integers(0, 300))
 def test_sample_ratio_gains_nothing_on_average_from_the_declared_share(
     share: float, candidate: int, baseline: int

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,6 +55,12 @@ class _Plan:
     found: Found
     default: Design
     tell: Tell
+    cases: tuple[str, ...] = ()
+
+    def among(self, names: Iterable[str]) -> list[str]:
+        """Return those cases that are to be simulated."""
+        chosen = self.cases
+        return [name for name in names if not chosen or any(part in name for part in chosen)]
 
     def case(self, name: str, design: Design, **more: Any) -> Case:
         return Case(WORLDS[name], design, self.seed, **more)
@@ -69,9 +75,15 @@ class _Plan:
         self.tell(world.name)
 
 
-def run_all(seed: int, runs: int, tell: Tell) -> Found:
-    """Simulate everything; ``runs`` runs a case."""
-    plan = _Plan(seed, runs, Found(), design_of(default_spec()), tell)
+def run_all(seed: int, runs: int, tell: Tell, cases: Sequence[str] = ()) -> Found:
+    """Simulate everything, or the cases with one of ``cases`` in their name; ``runs`` runs a case.
+
+    Raises ValueError for one that is in no case's name.
+    """
+    for part in cases:
+        if not any(part in name for name in WORLDS):
+            raise ValueError(f"no case has {part!r} in its name: {', '.join(WORLDS)}")
+    plan = _Plan(seed, runs, Found(), design_of(default_spec()), tell, tuple(cases))
     _healthy(plan)
     _shadow(plan)
     _confined(plan)
@@ -91,29 +103,33 @@ def latency_guardrail() -> RolloutSpec:
 
 def _healthy(plan: _Plan) -> None:
     goals = plan.found.goals
-    for name in ("A/A at 0.5%", "A/A at 1%"):
+    for name in plan.among(("A/A at 0.5%", "A/A at 1%")):
         case = plan.case(name, plan.default)
         alarms = np.isfinite(false_alarms(case, plan.runs))
         goals.append(seldom(f"{name}: false rollbacks in {LONG:,} pairs", alarms, ALPHA))
         runs = ours(case, plan.runs)
         goals.append(seldom(f"{name}: false rollbacks in whole rollouts", _stopped(runs), ALPHA))
         plan.beside(case, runs)
-    case = plan.case("healthy", plan.default)
-    runs = ours(case, plan.runs)
-    plan.beside(case, runs)
-    goals.append(seldom("healthy: false rollbacks", _stopped(runs), ALPHA))
-    requests = of_ours(case.world, runs, 1.0).full_at
-    name = "healthy: pairs and live requests until 100%: median"
-    goals.append(at_most(name, requests, 0.5, 17_000, "requests"))
-    case = plan.case(_DRIFT, plan.default, bake_s=DAY_S, tick_s=10.0)
-    runs = ours(case, plan.runs)
-    goals.append(seldom(f"{_DRIFT}: false rollbacks, a day's bake included", _stopped(runs), ALPHA))
-    plan.beside(case, runs)
+    for name in plan.among(("healthy",)):
+        case = plan.case(name, plan.default)
+        runs = ours(case, plan.runs)
+        plan.beside(case, runs)
+        goals.append(seldom("healthy: false rollbacks", _stopped(runs), ALPHA))
+        requests = of_ours(case.world, runs, 1.0).full_at
+        until = "healthy: pairs and live requests until 100%: median"
+        goals.append(at_most(until, requests, 0.5, 17_000, "requests"))
+    for name in plan.among((_DRIFT,)):
+        case = plan.case(name, plan.default, bake_s=DAY_S, tick_s=10.0)
+        runs = ours(case, plan.runs)
+        stopped = _stopped(runs)
+        goals.append(seldom(f"{name}: false rollbacks, a day's bake included", stopped, ALPHA))
+        plan.beside(case, runs)
 
 
 def _shadow(plan: _Plan) -> None:
     goals = plan.found.goals
-    for name, pairs in PAIRS.items():
+    for name in plan.among(PAIRS):
+        pairs = PAIRS[name]
         spec = latency_guardrail() if name.startswith("latency") else default_spec()
         case = plan.case(name, design_of(spec))
         runs = ours(case, plan.runs)
@@ -136,6 +152,8 @@ def _in_shadow(name: str, runs: list[Ours], pairs: float | None) -> list[dict[st
 
 
 def _confined(plan: _Plan) -> None:
+    if not plan.among((_CONFINED,)):
+        return
     segmented = design_of(default_spec(analysis=_SEGMENTED))
     case = plan.case(_CONFINED, segmented)
     runs = ours(case, plan.runs)
@@ -149,7 +167,8 @@ def _confined(plan: _Plan) -> None:
 
 
 def _live_only(plan: _Plan) -> None:
-    for name, (missed, served) in _LIVE_ONLY.items():
+    for name in plan.among(_LIVE_ONLY):
+        missed, served = _LIVE_ONLY[name]
         case = plan.case(name, plan.default)
         runs = ours(case, plan.runs)
         plan.beside(case, runs)
@@ -160,7 +179,7 @@ def _live_only(plan: _Plan) -> None:
 
 
 def _at_full(plan: _Plan) -> None:
-    for name in _AT_FULL:
+    for name in plan.among(_AT_FULL):
         case = plan.case(name, plan.default)
         runs = ours(case, plan.runs)
         plan.beside(case, runs)

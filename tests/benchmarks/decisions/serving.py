@@ -13,11 +13,12 @@ from math import log
 from typing import Literal
 
 import numpy as np
+from decisions.capitals import limit_capitals, live_capitals, moving_limits
 from decisions.design import Design
 from decisions.shadowing import PairEvidence, combined
 from decisions.streams import Bools, Floats, Requests
 from decisions.worlds import Phase
-from decisions_targets import mixture, tilt_twin
+from decisions_targets import mixture
 
 from rollout.statistics import RateLimitState
 from rollout.statistics.bets import RATE_RATIO_WEIGHTS, RATE_RATIOS
@@ -27,10 +28,8 @@ __all__ = ["Ending", "Look", "Run", "serve"]
 
 Outcome = Literal["rolled_back", "promoted", "open"]
 
-_RATIOS = np.array(RATE_RATIOS)[:, None]
 _BASIS = 10_000
-_PRIOR_REQUESTS = 200.0  # these three are the product's: a test shows that it decides so
-_LEAST_LIMIT = 0.001
+_LEAST_LIMIT = 0.001  # these two are the product's: a test shows that it decides so
 _LEAST_PAIRS = 50
 
 
@@ -150,13 +149,13 @@ def _step(
     bake_s: float,
     tick_s: float,
 ) -> str:
-    limits = _limits(run, step, state)
+    floors = _floors(run, step, state)
     horizons = _horizons(live, step, bake_s)
     for seconds in horizons:
         look = _look(design, run, live, step, state, seconds=seconds, tick_s=tick_s)
         if look is None:
             break
-        harmed = _harmed(design, run, look, step, state, limits)
+        harmed = _harmed(design, run, look, step, state, floors)
         ready = _ready(design, run, step, look, started=state.pairs, tick_s=tick_s)
         decided = harmed | ready
         if not decided.any() and seconds < horizons[-1]:
@@ -169,14 +168,14 @@ def _step(
 
 
 def _harmed(
-    design: Design, run: Run, look: Look, step: Step, state: _State, limits: dict[str, float]
+    design: Design, run: Run, look: Look, step: Step, state: _State, floors: dict[str, float]
 ) -> Bools:
     """Say at which looks harm is proven."""
     harms = []
     for each in design.guardrails:
         streams = [run.harm(each.name, look.pairs)]
         if not each.judged:
-            streams += _live(each.name, look, step, state, limits)
+            streams += _live(each.name, run, look, step, state, floors)
         harms.append(mixture(streams))
     found: Bools = combined(design, harms) >= design.harm_at
     return found
@@ -230,30 +229,32 @@ def _phase(step: Step) -> Phase:
 
 
 def _live(
-    name: str, look: Look, step: Step, state: _State, limits: dict[str, float]
+    name: str, run: Run, look: Look, step: Step, state: _State, floors: dict[str, float]
 ) -> list[Floats]:
     """Return a guardrail's live harm, and beside hardly any baseline that against its limit."""
     share = step.weight_bp / _BASIS
     baseline, candidate = look.failures[name]
-    capitals = _capitals(candidate, baseline + candidate, look.candidate, look.requests, share)
+    capitals = live_capitals(candidate, baseline + candidate, look.candidate, look.requests, share)
     capitals += state.earlier[name]
     found = [state.start[name] + mixture(list(capitals), RATE_RATIO_WEIGHTS)]
-    if name in limits:
-        found.append(tilt_twin(candidate, look.candidate, limits[name]))
+    if name in floors and step.max_rate_ratio is not None:
+        seen = _baseline(name, run, look, state.pairs)
+        limits = moving_limits(floors[name], step.max_rate_ratio, *seen)
+        against = limit_capitals(candidate, look.candidate, limits)
+        found.append(mixture(list(against), RATE_RATIO_WEIGHTS))
     return found
 
 
-def _capitals(
-    hits: Floats, trials: Floats, candidate: Floats, requests: Floats, share: float
-) -> Floats:
-    """Return the log capital on each rate ratio, at the share that came: ratios by looks."""
-    realised = (candidate + _PRIOR_REQUESTS * share) / (requests + _PRIOR_REQUESTS)
-    found: Floats = hits * np.log(_RATIOS) - trials * np.log1p(realised * (_RATIOS - 1))
-    return found
+def _baseline(name: str, run: Run, look: Look, started: int) -> tuple[Floats, Floats]:
+    """Return the baseline's requests and failures since the step began, pairs included."""
+    earlier = run.baseline(name, started)
+    applied = run.evidence.applied[name][run.row][look.pairs - 1] - earlier[0]
+    failed = run.evidence.failed[name][run.row][look.pairs - 1] - earlier[1]
+    return look.requests - look.candidate + applied, look.failures[name][0] + failed
 
 
-def _limits(run: Run, step: Step, state: _State) -> dict[str, float]:
-    """Return the limits on the candidate's failure rates, from the baseline's own so far."""
+def _floors(run: Run, step: Step, state: _State) -> dict[str, float]:
+    """Return the limits on the candidate's failure rates with which a step begins."""
     if step.max_rate_ratio is None:
         return {}
     found = {}
@@ -287,7 +288,7 @@ def _close(look: Look, at: int, step: Step, state: _State) -> None:
     for name, (baseline, candidate) in look.failures.items():
         hits, trials = candidate[at : at + 1], (baseline + candidate)[at : at + 1]
         arms = look.candidate[at : at + 1], look.requests[at : at + 1]
-        state.earlier[name] = state.earlier[name] + _capitals(hits, trials, *arms, share)
+        state.earlier[name] = state.earlier[name] + live_capitals(hits, trials, *arms, share)
         requests, failures = state.baseline[name]
         served = int(look.requests[at] - look.candidate[at])
         state.baseline[name] = requests + served, failures + int(baseline[at])

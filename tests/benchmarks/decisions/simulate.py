@@ -99,13 +99,14 @@ def ours(case: Case, runs: int) -> list[Ours]:
     found: dict[int, Ours] = {}
     for block in _blocks(range(runs)):
         left = list(block)
-        for length in (_SOON, _PAIRS) if soon else (_PAIRS,):
+        most = _pairs(case)
+        for length in (_SOON, most) if soon else (most,):
             evidence = gather(case.design, case.shadow(left, length))
             watched = watch(case.design, evidence)
             ended = _shadow_ends(watched, left)
             found |= ended
             undecided = [run for run in left if run not in ended]
-            if length == _PAIRS:
+            if length == most:
                 found |= _taken_on(case, evidence, watched, left, ended)
             left = undecided
             if not left:
@@ -165,7 +166,7 @@ def _taken_on(
         if run in ended:
             continue
         if pairs == NEVER:
-            found[run] = Ours("none", _PAIRS, _PAIRS)
+            found[run] = Ours("none", _pairs(case), _pairs(case))
             continue
         shadow_s = pairs / case.world.rate / case.design.mirror_share
         live = case.live(run, _live_requests(case), after_s=shadow_s)
@@ -194,7 +195,14 @@ def _taken_on(
 def _when_full(case: Case, run: int) -> Callable[[int], PairEvidence] | None:
     if case.world.since != "full":
         return None
-    return lambda pairs: gather(case.design, case.shadow([run], _PAIRS), full_from=pairs)
+    return lambda pairs: gather(case.design, case.shadow([run], _pairs(case)), full_from=pairs)
+
+
+def _pairs(case: Case) -> int:
+    """Return pairs that are enough for shadow and, where it bakes for long, for the bake."""
+    return max(
+        _PAIRS, _PAIRS // 2 + round(case.bake_s * case.world.rate * case.design.mirror_share)
+    )
 
 
 def _live_requests(case: Case) -> int:

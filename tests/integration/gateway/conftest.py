@@ -24,6 +24,7 @@ from gateway.server import GatewayThread
 from gateway.settings import Settings, load_settings
 from gateway.split import Split
 from gateway.store import Store, open_store
+from gateway.store.evidence import load_funnel
 from gateway.store.splits import load_split, save_split
 
 DEADLINE = 20.0
@@ -221,6 +222,19 @@ class World:
         while not condition():
             assert asyncio.get_running_loop().time() < deadline, "nothing happened in time"
             await asyncio.sleep(0.005)
+
+    async def funnel(self, rollout_id: int, stream: str, total: int) -> dict[str, int]:
+        """Wait until ``total`` eligible requests are counted, and return the stream's funnel."""
+
+        def read() -> dict[str, int]:
+            with self.store.read() as session:
+                return load_funnel(session, rollout_id).get(stream, {})
+
+        deadline = asyncio.get_running_loop().time() + 20
+        while (found := await asyncio.to_thread(read)).get("eligible", 0) < total:
+            assert asyncio.get_running_loop().time() < deadline, found
+            await asyncio.sleep(0.01)
+        return found
 
     async def rows(self, statement: Any) -> list[Any]:
         """Read from the store, once what was handed over is unpacked."""

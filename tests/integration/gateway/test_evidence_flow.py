@@ -42,20 +42,6 @@ def mirror(rollout_id: int = 1, share: int = 10_000, noise: int = 0) -> Mirror:
 SHADOW = {"candidate": "cand", "salt": "s", "rollout": "r1", "rollout_id": 1}
 
 
-async def funnel(w: Any, rollout_id: int, stream: str, total: int) -> dict[str, int]:
-    """Wait until ``total`` eligible requests are counted, and return the stream's funnel."""
-
-    def read() -> dict[str, int]:
-        with w.store.read() as session:
-            return load_funnel(session, rollout_id).get(stream, {})
-
-    deadline = asyncio.get_running_loop().time() + 20
-    while (found := await asyncio.to_thread(read)).get("eligible", 0) < total:
-        assert asyncio.get_running_loop().time() < deadline, found
-        await asyncio.sleep(0.01)
-    return found
-
-
 def test_a_capture_is_the_request_and_the_answer(world: Any, store_url: str) -> None:
     """What users sent and got is kept as it was, without any key, and a pair is made of it."""
     document = {
@@ -70,7 +56,7 @@ def test_a_capture_is_the_request_and_the_answer(world: Any, store_url: str) -> 
                 metadata={"kind": "billing\0"},
                 headers={"authorization": "Bearer sk-secret", "x-risk": "low"},
             )
-            await funnel(w, 1, "mirror", 1)
+            await w.funnel(1, "mirror", 1)
             (capture,) = await w.rows(select(CaptureRow))
             assert json.loads(capture.request_body)["model"] == "bot"
             assert capture.response_body == response.text
@@ -115,7 +101,7 @@ def test_a_streams_capture_is_what_the_upstream_sent(world: Any) -> None:
             await w.split(**SHADOW, mirrors=(mirror(),))
             w.baseline.handler = stream
             assert (await w.chat(stream=True)).content == DELTA + DONE
-            await funnel(w, 1, "mirror", 1)
+            await w.funnel(1, "mirror", 1)
             (capture,) = await w.rows(select(CaptureRow))
             assert capture.response_body.encode() == DELTA + USAGE + DONE
             assert capture.stream
@@ -151,7 +137,7 @@ def test_the_funnel_adds_up(world: Any) -> None:
             await w.client.post("/embeddings", json={"model": "bot", "input": "x"}, headers=inside)
             await w.client.post("/moderations", json={"model": "bot"}, headers=inside)
             await w.chat()  # not eligible
-            whole = await funnel(w, 2, "mirror", 27)
+            whole = await w.funnel(2, "mirror", 27)
             assert whole == {
                 "eligible": 27,
                 "pending": 21,
@@ -159,10 +145,10 @@ def test_the_funnel_adds_up(world: Any) -> None:
                 "unsupported": 3,
                 "withheld": 1,
             }
-            half = await funnel(w, 1, "mirror", 27)
+            half = await w.funnel(1, "mirror", 27)
             assert half.pop("eligible") == 27 == sum(half.values())
             assert half["not_sampled"] > 0
-            noise = await funnel(w, 1, "noise", 27 - half["not_sampled"])
+            noise = await w.funnel(1, "noise", 27 - half["not_sampled"])
             assert noise.pop("eligible") == sum(noise.values()) == 27 - half["not_sampled"]
             pairs = await w.rows(select(PairRow))
             counts = Counter((p.rollout_id, p.stream) for p in pairs)
@@ -189,7 +175,7 @@ def test_live_samples_and_windows_count_both_arms(world: Any) -> None:
                 again = await w.chat(user=f"u{number}")
                 assert again.headers["x-coalmine-variant"] == response.headers["x-coalmine-variant"]
             assert min(served.values()) > 0
-            live = await funnel(w, 1, "live", 60)
+            live = await w.funnel(1, "live", 60)
             assert live == {"eligible": 60, "pending": 60}
             pairs = await w.rows(select(PairRow))
             assert {pair.lease_until for pair in pairs} == {LIVE_FIRST}
@@ -220,8 +206,8 @@ def test_a_fallback_is_mirrored_but_no_live_sample(world: Any) -> None:
             await w.split(**SHADOW, weight_bp=10_000, live_sample_bp=10_000, mirrors=(mirror(),))
             w.candidate.handler = lambda r: r.answer(b"{}", status="500 Oops")
             assert (await w.chat()).headers["x-coalmine-reason"] == "fallback"
-            assert await funnel(w, 1, "live", 1) == {"eligible": 1, "unsupported": 1}
-            assert await funnel(w, 1, "mirror", 1) == {"eligible": 1, "pending": 1}
+            assert await w.funnel(1, "live", 1) == {"eligible": 1, "unsupported": 1}
+            assert await w.funnel(1, "mirror", 1) == {"eligible": 1, "pending": 1}
             (pair,) = await w.rows(select(PairRow))
             assert pair.stream == "mirror"
 
@@ -341,7 +327,7 @@ def test_a_full_buffer_sheds_and_counts(world: Any, tmp_path: Any) -> None:
             with w.store.write():  # SQLite's write lock: the writer must wait
                 for _ in range(40):
                     assert (await w.chat()).status_code == 200
-            found = await funnel(w, 1, "mirror", 40)
+            found = await w.funnel(1, "mirror", 40)
             assert found["eligible"] == 40 == found["shed"] + found["pending"]
             assert 5 <= found["pending"] < 40
             assert len(await w.rows(select(PairRow))) == found["pending"]
@@ -381,11 +367,11 @@ def test_a_full_disk_costs_captures_only(world: Any) -> None:
                 assert w.gateway.gateway.buffer.waiting <= 8
             pages[0] = 2**30
             total = served + 30
-            found = await funnel(w, 1, "mirror", total)
+            found = await w.funnel(1, "mirror", total)
             reconciled(found, total)
             assert found["shed"] >= 22
             assert len(await w.rows(select(CaptureRow))) == found["pending"] >= 8
-            noise = await funnel(w, 1, "noise", 1)
+            noise = await w.funnel(1, "noise", 1)
             reconciled(noise, noise["eligible"])
             assert store_up(w) == 1
             assert w.gateway.gateway.buffer.bytes == 0
@@ -438,10 +424,10 @@ def test_a_store_locked_for_long_loses_no_count(world: Any) -> None:
                 await w.until(lambda: store_up(w) == 0)
                 for _ in range(20):
                     arms[(await w.chat()).headers["x-coalmine-variant"]] += 1
-            live = await funnel(w, 1, "live", 40)
+            live = await w.funnel(1, "live", 40)
             reconciled(live, 40)
             assert live["not_sampled"] > 0
-            mirrored = await funnel(w, 1, "mirror", arms["baseline"])
+            mirrored = await w.funnel(1, "mirror", arms["baseline"])
             assert mirrored == {"eligible": arms["baseline"], "pending": arms["baseline"]}
             totals: Counter[str] = Counter()
             for row in await w.rows(select(EvidenceRow).where(EvidenceRow.kind == "window")):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -20,33 +21,7 @@ from gateway.store.tables import CaptureRow, IntakeRow, PairRow
 from gateway.writer import write_batch
 from shadow.pairs import ClaimRules, claim_pairs, count_pending
 
-CAPTURE = Capture(
-    id="c",
-    route="bot",
-    request_id="r",
-    created_at=3.5,
-    endpoint="/chat/completions",
-    variant="baseline",
-    reason="split",
-    deployment="base",
-    stream=False,
-    request_body=b'{"model":"bot"}',
-    response_body=b'{"choices":[]}',
-    content_encoding=b"",
-    status=200,
-    ttft_s=None,
-    total_s=0.25,
-    input_tokens=None,
-    output_tokens=7,
-    segment=None,
-    risk=None,
-    key_hash=None,
-    split_revision=1,
-    epoch=0,
-    weight_bp=0,
-    size=29,
-    pairs=[(1, "mirror"), (1, "noise")],
-)
+Many = Callable[[int], list[Capture]]
 
 
 def hand_over(store: Store, captures: list[Capture], number: int = 1) -> None:
@@ -59,9 +34,11 @@ def hand_over(store: Store, captures: list[Capture], number: int = 1) -> None:
         assert write_batch(store, session, batch, replica="g1", started_at=0.0)
 
 
-def many(count: int) -> list[Capture]:
-    """Make captures."""
-    return [replace(CAPTURE, id=f"c{number}") for number in range(count)]
+@pytest.fixture
+def many(make_capture: Callable[..., Capture]) -> Many:
+    """Makes captures c0, c1 and so on that a mirror and its noise want."""
+    capture = make_capture(pairs=[(1, "mirror"), (1, "noise")])
+    return lambda count: [replace(capture, id=f"c{number}") for number in range(count)]
 
 
 def stored(store: Store) -> list[str]:
@@ -70,7 +47,7 @@ def stored(store: Store) -> list[str]:
         return sorted(session.exec(select(CaptureRow.id)).all())
 
 
-def test_packets_wait_and_are_counted_until_a_worker_unpacks_them(store: Store) -> None:
+def test_packets_wait_and_are_counted_until_a_worker_unpacks_them(store: Store, many: Many) -> None:
     """A large batch is several packets; what waits in them counts as pending."""
     hand_over(store, many(600))
     with store.read() as session:
@@ -89,7 +66,7 @@ def test_packets_wait_and_are_counted_until_a_worker_unpacks_them(store: Store) 
         assert load_funnel(session, 1)["mirror"] == {"eligible": 600, "pending": 600}
 
 
-def test_claiming_unpacks_first(store: Store) -> None:
+def test_claiming_unpacks_first(store: Store, many: Many) -> None:
     """A worker that claims need not know of packets; without a rollout their pairs expire."""
     hand_over(store, many(3))
     heard: list[Any] = []
@@ -99,7 +76,7 @@ def test_claiming_unpacks_first(store: Store) -> None:
     assert stored(store) == ["c0", "c1", "c2"]
 
 
-def test_two_workers_unpack_each_packet_once(store: Store) -> None:
+def test_two_workers_unpack_each_packet_once(store: Store, many: Many) -> None:
     """Nothing is unpacked twice, and nothing is left."""
     for number in range(8):
         some = [replace(each, id=f"{number}-{each.id}") for each in many(20)]
@@ -121,7 +98,7 @@ def test_two_workers_unpack_each_packet_once(store: Store) -> None:
 
 
 def test_a_worker_that_dies_leaves_the_packet(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    store: Store, many: Many, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows and the packet's end are one transaction."""
     hand_over(store, many(5))
@@ -138,11 +115,12 @@ def test_a_worker_that_dies_leaves_the_packet(
     assert len(stored(store)) == 5
 
 
-def test_a_capture_that_the_store_refuses_is_shed_alone(store: Store) -> None:
+def test_a_capture_that_the_store_refuses_is_shed_alone(store: Store, many: Many) -> None:
     """Its neighbours become rows, and the funnel says what is missing."""
     hand_over(store, many(2))
     unpack(store)
-    hand_over(store, [replace(CAPTURE, id="c1"), replace(CAPTURE, id="new")], 2)
+    _, known = many(2)
+    hand_over(store, [known, replace(known, id="new")], 2)
     assert unpack(store) == 1
     assert stored(store) == ["c0", "c1", "new"]
     with store.read() as session:
@@ -150,7 +128,7 @@ def test_a_capture_that_the_store_refuses_is_shed_alone(store: Store) -> None:
         assert load_funnel(session, 1)["mirror"] == {"eligible": 4, "pending": 3, "shed": 1}
 
 
-def test_an_unreadable_packet_is_given_up_and_counted(store: Store) -> None:
+def test_an_unreadable_packet_is_given_up_and_counted(store: Store, many: Many) -> None:
     """It stands in nobody's way, and its pairs are not pending for ever."""
     hand_over(store, many(2))
     with store.write() as session:
@@ -164,13 +142,13 @@ def test_an_unreadable_packet_is_given_up_and_counted(store: Store) -> None:
         assert load_funnel(session, 1)["noise"] == {"eligible": 2, "pending": 0, "shed": 2}
 
 
-def test_a_newer_gateways_packet_is_read(store: Store) -> None:
+def test_a_newer_gateways_packet_is_read(store: Store, many: Many) -> None:
     """Fields that a later version adds at the end are left out."""
-    hand_over(store, [CAPTURE])
+    hand_over(store, many(1))
     with store.write() as session:
         row = session.exec(select(IntakeRow)).one()
         (fields,) = msgspec.msgpack.decode(row.data)
         row.data = msgspec.msgpack.encode([[*fields, "later"]])
         session.add(row)
     unpack(store)
-    assert stored(store) == ["c"]
+    assert stored(store) == ["c0"]

@@ -9,7 +9,6 @@ from typing import Any
 from sqlmodel import select
 
 from gateway.split import Mirror
-from gateway.store.evidence import load_funnel
 from gateway.store.tables import CaptureRow, PairRow
 
 LIVE = {"candidate": "cand", "salt": "s", "rollout": "r1", "rollout_id": 1, "weight_bp": 5000}
@@ -18,20 +17,6 @@ LIVE = {"candidate": "cand", "salt": "s", "rollout": "r1", "rollout_id": 1, "wei
 def mirror(rollout_id: int = 1, share: float = 10_000, *, both: bool = True) -> Mirror:
     """Build a mirror."""
     return Mirror(rollout_id, f"r{rollout_id}", "cand", share, 10_000, f"m{rollout_id}", both)
-
-
-async def funnel(w: Any, rollout_id: int, stream: str, total: int) -> dict[str, int]:
-    """Wait until ``total`` eligible requests are counted, and return the stream's funnel."""
-
-    def read() -> dict[str, int]:
-        with w.store.read() as session:
-            return load_funnel(session, rollout_id).get(stream, {})
-
-    deadline = asyncio.get_running_loop().time() + 20
-    while (found := await asyncio.to_thread(read)).get("eligible", 0) < total:
-        assert asyncio.get_running_loop().time() < deadline, found
-        await asyncio.sleep(0.01)
-    return found
 
 
 async def ask(w: Any, count: int) -> Counter[str]:
@@ -51,7 +36,7 @@ def test_both_arms_requests_are_captured_for_pairs(world: Any, store_url: str) -
         async with world(url=store_url) as w:
             await w.split(**LIVE, mirrors=(mirror(), mirror(2)))
             arms = await ask(w, 20)
-            assert await funnel(w, 1, "mirror", 20) == {"eligible": 20, "pending": 20}
+            assert await w.funnel(1, "mirror", 20) == {"eligible": 20, "pending": 20}
             captures = {row.id: row for row in await w.rows(select(CaptureRow))}
             assert Counter(row.variant for row in captures.values()) == arms
             assert {(row.variant, row.deployment) for row in captures.values()} == {
@@ -82,7 +67,7 @@ def test_forward_leaves_the_candidates_requests_alone(world: Any) -> None:
             await w.split(**LIVE, mirrors=(mirror(both=False),))
             arms = await ask(w, 20)
             expected = arms["baseline"]
-            found = await funnel(w, 1, "mirror", expected)
+            found = await w.funnel(1, "mirror", expected)
             assert found == {"eligible": expected, "pending": expected}
             captures = await w.rows(select(CaptureRow))
             assert {row.variant for row in captures} == {"baseline"}
@@ -98,7 +83,7 @@ def test_a_part_of_each_direction_adds_up(world: Any) -> None:
             await w.split(**LIVE, live_sample_bp=3000, mirrors=(mirror(share=4000),))
             await ask(w, 60)
             for stream in ("mirror", "live"):
-                found = await funnel(w, 1, stream, 60)
+                found = await w.funnel(1, stream, 60)
                 assert found["eligible"] == 60 == found["not_sampled"] + found["pending"]
                 assert found["pending"] > 0
             assert (
@@ -122,7 +107,7 @@ def test_a_forced_candidate_is_no_pair(world: Any) -> None:
             answer = await w.chat(headers=forced)
             assert answer.headers["x-coalmine-variant"] == "candidate"
             await w.chat(headers={**forced, "x-coalmine-force-variant": "baseline"})
-            assert await funnel(w, 1, "mirror", 1) == {"eligible": 1, "pending": 1}
+            assert await w.funnel(1, "mirror", 1) == {"eligible": 1, "pending": 1}
             (capture,) = await w.rows(select(CaptureRow))
             assert capture.variant == "baseline"
 
@@ -137,7 +122,7 @@ def test_a_candidate_that_failed_is_mirrored_forward(world: Any) -> None:
             await w.split(**{**LIVE, "weight_bp": 10_000}, mirrors=(mirror(),))
             w.candidate.handler = lambda r: r.answer(b"{}", status="500 Oops")
             assert (await w.chat()).headers["x-coalmine-reason"] == "fallback"
-            assert await funnel(w, 1, "mirror", 1) == {"eligible": 1, "pending": 1}
+            assert await w.funnel(1, "mirror", 1) == {"eligible": 1, "pending": 1}
             (capture,) = await w.rows(select(CaptureRow))
             assert (capture.variant, capture.deployment) == ("baseline", "base")
 

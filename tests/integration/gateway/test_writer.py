@@ -19,33 +19,19 @@ from gateway.store.evidence import load_funnel
 from gateway.store.tables import CaptureRow, EvidenceRow, PairRow, ReplicaRow
 from gateway.writer import BatchWriter
 
-CAPTURE = Capture(
-    id="c",
-    route="bot",
-    request_id="r",
-    created_at=3.5,
-    endpoint="/chat/completions",
-    variant="baseline",
-    reason="split",
-    deployment="base",
-    stream=False,
-    request_body=b'{"model":"bot"}',
-    response_body=b'{"choices":[]}',
-    content_encoding=b"",
-    status=200,
-    ttft_s=None,
-    total_s=0.25,
-    input_tokens=None,
-    output_tokens=70_000,
-    segment=None,
-    risk="low",
-    key_hash=None,
-    split_revision=1,
-    epoch=2,
-    weight_bp=3,
-    size=29,
-    pairs=[(1, "mirror"), (1, "live")],
-)
+
+@pytest.fixture
+def capture(make_capture: Callable[..., Capture]) -> Capture:
+    """A capture that a mirror and the live sample want."""
+    return make_capture(
+        request_body=b'{"model":"bot"}',
+        response_body=b'{"choices":[]}',
+        output_tokens=70_000,
+        risk="low",
+        epoch=2,
+        weight_bp=3,
+        pairs=[(1, "mirror"), (1, "live")],
+    )
 
 
 @pytest.fixture
@@ -83,11 +69,11 @@ def until(condition: Callable[[], bool]) -> None:
 
 
 def test_a_backlog_is_written_in_parts_and_in_full(
-    store: Store, buffer: CaptureBuffer, writer: BatchWriter
+    store: Store, buffer: CaptureBuffer, writer: BatchWriter, capture: Capture
 ) -> None:
     """What piled up while the store was down is written in several transactions, each counted."""
     total = 5203
-    add(buffer, *(replace(CAPTURE, id=f"c{number}") for number in range(total)))
+    add(buffer, *(replace(capture, id=f"c{number}") for number in range(total)))
     writer.start()
     assert writer.stop(20)
     unpack_all(store)
@@ -97,11 +83,11 @@ def test_a_backlog_is_written_in_parts_and_in_full(
         expected = {"eligible": total, "pending": total}
         assert load_funnel(session, 1) == {"mirror": expected, "live": expected}
         row = session.exec(select(ReplicaRow)).one()
-        capture = session.exec(select(CaptureRow).where(CaptureRow.id == "c7")).one()
+        written = session.exec(select(CaptureRow).where(CaptureRow.id == "c7")).one()
     assert row.last_batch >= 3
     assert row.stopped_at is not None
     assert (buffer.bytes, buffer.waiting) == (0, 0)
-    assert capture.model_dump() == {
+    assert written.model_dump() == {
         "id": "c7",
         "route": "bot",
         "request_id": "r",
@@ -129,21 +115,21 @@ def test_a_backlog_is_written_in_parts_and_in_full(
 
 
 def test_a_capture_that_no_store_holds_is_shed(
-    store: Store, buffer: CaptureBuffer, writer: BatchWriter
+    store: Store, buffer: CaptureBuffer, writer: BatchWriter, capture: Capture
 ) -> None:
     """It costs its batch's captures, not the counts, and the writer goes on."""
     split = Split("bot", 1, "base", candidate="cand", weight_bp=100, rollout_id=1)
     buffer.settle(Scope(split), "baseline", 0)
-    add(buffer, replace(CAPTURE, id="bad", endpoint="/lone\ud800"))
+    add(buffer, replace(capture, id="bad", endpoint="/lone\ud800"))
     writer.start()
     until(lambda: buffer.bytes == 0)
-    add(buffer, replace(CAPTURE, id="good"))
+    add(buffer, replace(capture, id="good"))
     assert writer.stop(20)
     unpack_all(store)
     with store.read() as session:
-        (capture,) = session.exec(select(CaptureRow)).all()
+        (written,) = session.exec(select(CaptureRow)).all()
         funnel = load_funnel(session, 1)
         (window,) = session.exec(select(EvidenceRow)).all()
-    assert capture.id == "good"
+    assert written.id == "good"
     assert funnel["mirror"] == {"eligible": 2, "shed": 1, "pending": 1}
     assert window.payload["arms"]["baseline"]["requests"] == 1

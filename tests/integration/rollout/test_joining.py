@@ -140,37 +140,20 @@ def test_an_outcome_becomes_evidence_of_its_request(live: Any) -> None:
     assert len(facts(live)) == 1
 
 
-def test_a_capture_that_comes_later_is_waited_for(live: Any) -> None:
+def test_a_capture_that_comes_later_is_waited_for(
+    live: Any, make_capture: Callable[..., Capture]
+) -> None:
     """An outcome may be faster than the capture, which a worker unpacks first."""
     post(live, "r1", failure=0)
     assert join(live) == 1
     assert state(live, "r1") == ("pending", None)
     split = live.split()
-    packed = Capture(
-        id="c1",
-        route="bot",
+    packed = make_capture(
         request_id="r1",
         created_at=live.now,
-        endpoint="chat/completions",
-        variant="baseline",
-        reason="split",
-        deployment="old",
-        stream=False,
-        request_body=b"{}",
-        response_body=b"{}",
-        content_encoding=b"",
-        status=200,
-        ttft_s=None,
-        total_s=1.0,
-        input_tokens=None,
-        output_tokens=None,
-        segment=None,
-        risk=None,
-        key_hash=None,
         split_revision=split.revision,
         epoch=split.epoch,
         weight_bp=split.weight_bp,
-        size=4,
         pairs=[(live.record().id, "live")],
     )
     with live.store.write() as session:

@@ -85,6 +85,11 @@ class FakePrometheus:
         self.values[f'sum(app_requests{{v="{arm}"}})'] = requests
         self.values[f'sum(app_errors{{v="{arm}"}})'] = failures
 
+    def count_both(self, requests: float, failures: float) -> None:
+        """Set the counters of both arms alike."""
+        for arm in ("baseline", "candidate"):
+            self.count(arm, requests, failures)
+
     def close(self) -> None:
         """Stop serving."""
         self._server.shutdown()
@@ -159,6 +164,20 @@ def poller() -> Iterator[Callable[..., Poller]]:
         each.close()
 
 
+@pytest.fixture
+def serving(start: Any, poller: Any) -> tuple[Any, Poller]:
+    """A world that compares counters at its first weight, and its poller."""
+    world = start(COUNTERS)
+    to_first_weight(world)
+    return world, poller(world)
+
+
+def poll_later(world: Any, reads: Poller) -> int:
+    """Read again one interval later."""
+    world.now += 15
+    return reads.poll()
+
+
 def facts(world: Any) -> list[Any]:
     """The evidence that came of queries."""
     with world.store.read() as session:
@@ -167,21 +186,17 @@ def facts(world: Any) -> list[Any]:
 
 
 def test_counters_become_counts_of_both_arms(
-    start: Any, prometheus: FakePrometheus, poller: Any
+    serving: tuple[Any, Poller], prometheus: FakePrometheus
 ) -> None:
     """The first reading is where to count from; what comes after is a fact, once."""
-    world = start(COUNTERS)
-    to_first_weight(world)
-    reads = poller(world)
+    world, reads = serving
     prometheus.count("baseline", 5000, 50)
     prometheus.count("candidate", 400, 4)
     assert reads.poll() == 0
     prometheus.count("baseline", 5900, 59)
     prometheus.count("candidate", 500, 9)
-    world.now += 15
-    assert reads.poll() == 1
-    world.now += 15
-    assert reads.poll() == 0
+    assert poll_later(world, reads) == 1
+    assert poll_later(world, reads) == 0
     (fact,) = facts(world)
     assert (fact.at, fact.epoch) == (world.now - 15, world.split().epoch)
     assert fact.payload == {
@@ -208,25 +223,18 @@ def test_counters_are_not_read_in_shadow(
 
 
 def test_a_change_of_weight_cuts_the_interval(
-    start: Any, prometheus: FakePrometheus, poller: Any
+    serving: tuple[Any, Poller], prometheus: FakePrometheus
 ) -> None:
     """What straddles a change is dropped, and so is what Prometheus hears of only later."""
-    world = start(COUNTERS)
-    to_first_weight(world)
-    reads = poller(world)
-    for arm in ("baseline", "candidate"):
-        prometheus.count(arm, 100, 1)
+    world, reads = serving
+    prometheus.count_both(100, 1)
     reads.poll()
     world.service.set_weight("bot-v2", 50.0, actor=OPERATOR, reason="by hand")
     for step, requests in enumerate((200, 300, 400)):
-        for arm in ("baseline", "candidate"):
-            prometheus.count(arm, requests, 1)
-        world.now += 15
-        assert reads.poll() == 0, step
-    for arm in ("baseline", "candidate"):
-        prometheus.count(arm, 470, 1)
-    world.now += 15
-    assert reads.poll() == 1
+        prometheus.count_both(requests, 1)
+        assert poll_later(world, reads) == 0, step
+    prometheus.count_both(470, 1)
+    assert poll_later(world, reads) == 1
     (fact,) = facts(world)
     assert fact.payload["weight_bp"] == 5000
     assert fact.payload["arms"]["candidate"] == {"requests": 70, "failures": 0}
@@ -234,14 +242,11 @@ def test_a_change_of_weight_cuts_the_interval(
 
 
 def test_a_weight_changed_while_asking_is_noticed(
-    start: Any, prometheus: FakePrometheus, poller: Any
+    serving: tuple[Any, Poller], prometheus: FakePrometheus
 ) -> None:
     """A change between the queries and the writing drops what was read."""
-    world = start(COUNTERS)
-    to_first_weight(world)
-    reads = poller(world)
-    for arm in ("baseline", "candidate"):
-        prometheus.count(arm, 100, 1)
+    world, reads = serving
+    prometheus.count_both(100, 1)
     reads.poll()
     answer = prometheus.answer
 
@@ -251,34 +256,27 @@ def test_a_weight_changed_while_asking_is_noticed(
         return answer(target, token)
 
     prometheus.answer = changing  # type: ignore[method-assign]
-    for arm in ("baseline", "candidate"):
-        prometheus.count(arm, 200, 1)
-    world.now += 15
-    assert reads.poll() == 0
+    prometheus.count_both(200, 1)
+    assert poll_later(world, reads) == 0
     assert facts(world) == []
 
 
 def test_a_reset_and_a_restart_start_anew(
-    start: Any, prometheus: FakePrometheus, poller: Any
+    serving: tuple[Any, Poller], prometheus: FakePrometheus, poller: Any
 ) -> None:
     """A counter that fell, and a poller that knows nothing, only say where to count from."""
-    world = start(COUNTERS)
-    to_first_weight(world)
-    reads = poller(world)
+    world, reads = serving
     prometheus.count("baseline", 1000, 10)
     prometheus.count("candidate", 1000, 10)
     reads.poll()
     prometheus.count("candidate", 30, 0)
     prometheus.count("baseline", 2000, 20)
-    world.now += 15
-    assert reads.poll() == 0
+    assert poll_later(world, reads) == 0
     again = poller(world)
     prometheus.count("candidate", 40, 0)
-    world.now += 15
-    assert again.poll() == 0
+    assert poll_later(world, again) == 0
     prometheus.count("candidate", 45, 1)
-    world.now += 15
-    assert again.poll() == 1
+    assert poll_later(world, again) == 1
     (fact,) = facts(world)
     assert fact.payload["arms"]["candidate"] == {"requests": 5, "failures": 1}
     assert fact.payload["arms"]["baseline"] == {"requests": 0, "failures": 0}
@@ -307,20 +305,16 @@ def test_a_failing_server_is_missing_data(
     to_first_weight(world)
     reads = poller(world)
     prometheus.values[CACHE] = 0.5
-    for arm in ("baseline", "candidate"):
-        prometheus.count(arm, 100, 1)
+    prometheus.count_both(100, 1)
     assert reads.poll() == 1
     prometheus.broken = broken
     with caplog.at_level(logging.INFO):
         for _ in range(3):
-            world.now += 15
-            assert reads.poll() == 1
+            assert poll_later(world, reads) == 1
         assert len([each for each in caplog.records if "app_errors" in each.message]) == 1
         prometheus.broken = None
-        for arm in ("baseline", "candidate"):
-            prometheus.count(arm, 150, 3)
-        world.now += 15
-        assert reads.poll() == 2
+        prometheus.count_both(150, 3)
+        assert poll_later(world, reads) == 2
     assert sum("again" in each.message for each in caplog.records) == 2
     errors = [fact.payload for fact in facts(world) if fact.payload.get("error")]
     assert len(errors) == 3
@@ -349,8 +343,7 @@ def test_thresholds_are_read_in_shadow_too(
     reads = poller(world)
     for value in (0.5, 0.95, [0.1, 0.2], None):
         prometheus.values[CACHE] = value
-        world.now += 15
-        assert reads.poll() == 1
+        assert poll_later(world, reads) == 1
     payloads = [fact.payload for fact in facts(world)]
     assert [each["value"] for each in payloads] == [0.5, 0.95, None, None]
     assert [each["breached"] for each in payloads] == [False, True, False, False]
@@ -358,22 +351,17 @@ def test_thresholds_are_read_in_shadow_too(
     assert {each["metric"] for each in payloads} == {"gpu_cache"}
 
 
-def test_only_the_leader_reads(start: Any, prometheus: FakePrometheus, poller: Any) -> None:
+def test_only_the_leader_reads(serving: tuple[Any, Poller], prometheus: FakePrometheus) -> None:
     """Another leader's readings and ours would count the same requests twice."""
-    world = start(COUNTERS)
-    to_first_weight(world)
-    reads = poller(world)
-    for arm in ("baseline", "candidate"):
-        prometheus.count(arm, 100, 1)
+    world, reads = serving
+    prometheus.count_both(100, 1)
     reads.poll()
     with world.store.write() as session:
         lease = session.get(LeaseRow, "controller")
         lease.holder, lease.token, lease.expires_at = "other", lease.token + 1, 4e9
         session.add(lease)
-    for arm in ("baseline", "candidate"):
-        prometheus.count(arm, 200, 1)
-    world.now += 15
-    assert reads.poll() == 0
+    prometheus.count_both(200, 1)
+    assert poll_later(world, reads) == 0
     assert world.controller.lease.token is None
     asked = len(prometheus.asked)
     assert reads.poll() == 0
@@ -384,23 +372,18 @@ def test_only_the_leader_reads(start: Any, prometheus: FakePrometheus, poller: A
         session.add(lease)
     assert world.controller.lease.acquire()
     for requests in (300, 400):
-        for arm in ("baseline", "candidate"):
-            prometheus.count(arm, requests, 1)
-        world.now += 15
-        reads.poll()
+        prometheus.count_both(requests, 1)
+        poll_later(world, reads)
     (fact,) = facts(world)
     assert fact.payload["arms"]["candidate"]["requests"] == 100
 
 
 def test_a_write_that_may_have_been_committed_is_not_repeated(
-    start: Any, prometheus: FakePrometheus, monkeypatch: pytest.MonkeyPatch, poller: Any
+    serving: tuple[Any, Poller], prometheus: FakePrometheus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """When the store goes away in a commit, what was counted is dropped rather than doubled."""
-    world = start(COUNTERS)
-    to_first_weight(world)
-    reads = poller(world)
-    for arm in ("baseline", "candidate"):
-        prometheus.count(arm, 100, 1)
+    world, reads = serving
+    prometheus.count_both(100, 1)
     reads.poll()
     write = world.store.write
 
@@ -408,17 +391,14 @@ def test_a_write_that_may_have_been_committed_is_not_repeated(
         raise StoreUnavailable("gone")
 
     monkeypatch.setattr(world.store, "write", lost)
-    for arm in ("baseline", "candidate"):
-        prometheus.count(arm, 200, 1)
+    prometheus.count_both(200, 1)
     world.now += 15
     with pytest.raises(StoreUnavailable):
         reads.poll()
     monkeypatch.setattr(world.store, "write", write)
     for requests in (300, 310):
-        for arm in ("baseline", "candidate"):
-            prometheus.count(arm, requests, 1)
-        world.now += 15
-        reads.poll()
+        prometheus.count_both(requests, 1)
+        poll_later(world, reads)
     (fact,) = facts(world)
     assert fact.payload["arms"]["candidate"]["requests"] == 10
 
@@ -522,7 +502,6 @@ def test_a_threshold_never_rolls_back(start: Any, prometheus: FakePrometheus, po
     reads = poller(world)
     prometheus.values[CACHE] = 0.99
     for _ in range(3):
-        world.now += 15
-        reads.poll()
+        poll_later(world, reads)
     assert world.tick(1).phase is Phase.PAUSED
     assert world.record().evidence.unreadable == 0

@@ -22,6 +22,8 @@ from rollout.folding import update
 from rollout.observations import counted_in_windows
 from rollout.policy import Decision, Status, decide
 from rollout.spec import RolloutSpec
+from rollout.statistics import RateLimitState
+from rollout.statistics.bets import RATE_RATIO_WEIGHTS
 from rollout.steps import Step, plan
 
 FOLDER = Path(__file__).parents[2] / "benchmarks"
@@ -143,7 +145,8 @@ class Product:
         self.clock += 1.0
         weight_bp = self.step.weight_bp
         self.fold("window", {"replica": "g1", "weight_bp": weight_bp, "arms": arms})
-        for arm, failures in answers:
+        # The candidate's first: the simulation takes a second's answers to come at once.
+        for arm, failures in sorted(answers, key=lambda answer: answer[0] == "baseline"):
             payload = {"capture_id": "c", "variant": arm, "weight_bp": weight_bp}
             self.fold("live", {**payload, "failures": failures, "values": {}})
         for _ in range(pairs):
@@ -249,6 +252,40 @@ def test_live_twin_decides_as_the_product(world: str, outcome: str) -> None:
         served,
         product.pairs,
     )
+
+
+def test_limit_of_the_twin_moves_as_the_products() -> None:
+    """Look after look the simulated limit and its evidence are those of the product's state."""
+    twin, targets = module("capitals"), importlib.import_module("decisions_targets")
+    rng = np.random.default_rng(7)
+    requests, others = rng.integers(0, 60, 80), rng.integers(0, 30, 80)
+    failures, failed = rng.binomial(requests, 0.05), rng.binomial(others, 0.04)
+    limits = twin.moving_limits(0.03, 2.0, np.cumsum(others * 1.0), np.cumsum(failed * 1.0))
+    capitals = twin.limit_capitals(np.cumsum(failures * 1.0), np.cumsum(requests * 1.0), limits)
+    log_e = targets.mixture(list(capitals), RATE_RATIO_WEIGHTS)
+    state = RateLimitState.start(limit=0.03, ratio=2.0)
+    for look in range(80):
+        assert state.limit == limits[look]
+        state = state.update(requests=int(requests[look]), failures=int(failures[look]))
+        assert state.log_e_harm == pytest.approx(log_e[look], abs=1e-9)
+        state = state.update_baseline(requests=int(others[look]), failures=int(failed[look]))
+    assert len(set(limits)) > 30
+
+
+def test_a_choice_of_cases_is_simulated_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Parts of names choose cases, and one that is in no name is an error."""
+    program = importlib.import_module("bench_decisions")
+    out = tmp_path / "some.json"
+    arguments = ["--runs", "2", "--seed", "5", "--out", str(out), "--cases"]
+    program.main([*arguments, "only at 100%: errors"])
+    names = [row["name"] for row in json.loads(out.read_text(encoding="utf-8"))["results"]]
+    assert names
+    assert all(name.startswith("only at 100%: errors 0.2 to 5%") for name in names)
+    with pytest.raises(SystemExit):
+        program.main([*arguments, "nowhere"])
+    assert "no case has 'nowhere' in its name" in capsys.readouterr().err
 
 
 def test_streams_are_the_same_however_long_and_whoever_asks() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -12,33 +13,6 @@ from gateway.batch import LIVE, MIRRORS, Batch, Capture, Scope, WindowKey
 from gateway.capture import CaptureBuffer
 from gateway.split import Mirror, Split
 
-CAPTURE = Capture(
-    id="c",
-    route="bot",
-    request_id="r",
-    created_at=0.0,
-    endpoint="/chat/completions",
-    variant="baseline",
-    reason="split",
-    deployment="base",
-    stream=False,
-    request_body=b"{}",
-    response_body=b"{}",
-    content_encoding=b"",
-    status=200,
-    ttft_s=None,
-    total_s=0.1,
-    input_tokens=None,
-    output_tokens=None,
-    segment=None,
-    risk=None,
-    key_hash=None,
-    split_revision=1,
-    epoch=0,
-    weight_bp=0,
-    size=4,
-    pairs=[(1, "mirror"), (1, "noise")],
-)
 SPLIT = Split(
     route="bot",
     revision=2,
@@ -53,33 +27,39 @@ SPLIT = Split(
 KEY = WindowKey(rollout_id=1, split_revision=2, weight_bp=500, epoch=0)
 
 
-def test_bytes_are_bounded_until_written() -> None:
+@pytest.fixture
+def capture(make_capture: Callable[..., Capture]) -> Capture:
+    """A capture of 4 bytes that a mirror and its noise want."""
+    return make_capture(pairs=[(1, "mirror"), (1, "noise")])
+
+
+def test_bytes_are_bounded_until_written(capture: Capture) -> None:
     """Room is given back when the batch is written, not when it is taken."""
     buffer = CaptureBuffer(max_bytes=10, max_count=10, now=0)
     assert buffer.reserve(6)
     assert not buffer.reserve(5)
-    assert buffer.add(replace(CAPTURE, size=6))
+    assert buffer.add(replace(capture, size=6))
     batch = buffer.take(1)
     assert not buffer.reserve(5)
     buffer.free(6, len(batch.captures))
     assert buffer.reserve(10)
 
 
-def test_count_is_bounded() -> None:
+def test_count_is_bounded(capture: Capture) -> None:
     """Many small captures are as bounded as few large ones."""
     buffer = CaptureBuffer(max_bytes=1000, max_count=1, now=0)
     assert buffer.reserve(4)
     assert buffer.reserve(4)
-    assert buffer.add(CAPTURE)
-    assert not buffer.add(CAPTURE)
+    assert buffer.add(capture)
+    assert not buffer.add(capture)
     assert buffer.bytes == 4
     assert not buffer.reserve(1)
 
 
-def test_counts_go_into_one_batch() -> None:
+def test_counts_go_into_one_batch(capture: Capture) -> None:
     """A capture counts for each of its pairs; a dismissal for its one stream; then all is fresh."""
     buffer = CaptureBuffer(max_bytes=100, max_count=10, now=5)
-    buffer.add(CAPTURE)
+    buffer.add(capture)
     buffer.dismiss([(1, "mirror")], "shed")
     scope = Scope(SPLIT)
     buffer.settle(scope, "candidate", 0, error=True, slow=True)
@@ -168,27 +148,29 @@ def test_no_count_is_lost_between_threads() -> None:
         ({"max_bytes": 1}, [1, 1, 1, 1, 1]),
     ],
 )
-def test_a_backlog_is_taken_in_parts(limits: dict[str, int], sizes: list[int]) -> None:
+def test_a_backlog_is_taken_in_parts(
+    capture: Capture, limits: dict[str, int], sizes: list[int]
+) -> None:
     """The oldest come first, none is left behind, and each counts with the batch it is in."""
     buffer = CaptureBuffer(max_bytes=100, max_count=10, now=0)
     for number in range(5):
         assert buffer.reserve(4)
-        buffer.add(replace(CAPTURE, id=str(number)))
+        buffer.add(replace(capture, id=str(number)))
     taken: list[str] = []
     for size in sizes:
         batch = buffer.take(1, **limits)
         assert batch.funnel[1, "mirror", "pending"] == len(batch.captures) == size
         assert batch.size == 4 * size
-        taken += [capture.id for capture in batch.captures]
+        taken += [each.id for each in batch.captures]
         buffer.free(batch.size, size)
     assert taken == ["0", "1", "2", "3", "4"]
     assert (buffer.waiting, buffer.bytes) == (0, 0)
 
 
-def test_captures_let_go_count_as_shed() -> None:
+def test_captures_let_go_count_as_shed(capture: Capture) -> None:
     """What the store refuses was eligible all the same."""
     buffer = CaptureBuffer(max_bytes=100, max_count=10, now=0)
-    buffer.add(CAPTURE)
+    buffer.add(capture)
     batch = buffer.take(1)
     batch.shed()
     assert not batch.captures

@@ -4,40 +4,24 @@ from __future__ import annotations
 
 import gzip
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 import pytest
 
+from gateway.batch import Capture
 from gateway.rows import Packed, decoded, statements
 from gateway.store.tables import LIVE_FIRST, CaptureRow, PairRow
 
-CAPTURE = Packed(
-    id="c",
-    route="bot",
-    request_id="r",
-    created_at=3.5,
-    endpoint="/chat/completions",
-    variant="baseline",
-    reason="split",
-    deployment="base",
-    stream=True,
-    request_body=b"{}",
-    response_body=b"{}",
-    content_encoding=b"",
-    status=200,
-    ttft_s=None,
-    total_s=0.1,
-    input_tokens=None,
-    output_tokens=7,
-    segment="billing",
-    risk=None,
-    key_hash=None,
-    split_revision=1,
-    epoch=2,
-    weight_bp=3,
-    pairs=[(1, "mirror"), (1, "live")],
-)
+
+@pytest.fixture
+def capture(make_capture: Callable[..., Capture]) -> Packed:
+    """A capture that a mirror and the live sample want, as a packet holds it."""
+    made = make_capture(
+        output_tokens=7, segment="billing", epoch=2, weight_bp=3, pairs=[(1, "mirror"), (1, "live")]
+    )
+    return msgspec.convert(made, Packed, from_attributes=True)
 
 
 def rows(captures: list[Packed], table: str, *, is_sqlite: bool) -> list[dict[str, Any]]:
@@ -59,23 +43,23 @@ def rows(captures: list[Packed], table: str, *, is_sqlite: bool) -> list[dict[st
 
 @pytest.mark.parametrize("is_sqlite", [True, False])
 @pytest.mark.parametrize("count", [0, 1, 25, 26, 120])
-def test_every_capture_becomes_a_row(count: int, is_sqlite: bool) -> None:
+def test_every_capture_becomes_a_row(capture: Packed, count: int, is_sqlite: bool) -> None:
     """Whatever the size of the batch, no capture and no pair is left out or doubled."""
-    captures = [msgspec.structs.replace(CAPTURE, id=str(number)) for number in range(count)]
+    captures = [msgspec.structs.replace(capture, id=str(number)) for number in range(count)]
     written = rows(captures, "capture", is_sqlite=is_sqlite)
-    assert [row["id"] for row in written] == [capture.id for capture in captures]
+    assert [row["id"] for row in written] == [each.id for each in captures]
     pairs = rows(captures, "pair", is_sqlite=is_sqlite)
     assert [(row["capture_id"], row["stream"]) for row in pairs] == [
-        (capture.id, stream) for capture in captures for stream in ("mirror", "live")
+        (each.id, stream) for each in captures for stream in ("mirror", "live")
     ]
 
 
-def test_rows_fit_the_tables() -> None:
+def test_rows_fit_the_tables(capture: Packed) -> None:
     """A column that is added to a table and must have a value is not forgotten here."""
-    (row,) = rows([CAPTURE], "capture", is_sqlite=True)
+    (row,) = rows([capture], "capture", is_sqlite=True)
     assert set(row) == set(CaptureRow.model_fields)
     assert CaptureRow(**row).output_tokens == 7
-    mirror, live = rows([CAPTURE], "pair", is_sqlite=True)
+    mirror, live = rows([capture], "pair", is_sqlite=True)
     needed = {name for name, field in PairRow.model_fields.items() if field.is_required()}
     assert needed <= set(mirror) <= set(PairRow.model_fields)
     assert (mirror["lease_until"], live["lease_until"]) == (0.0, LIVE_FIRST)
@@ -93,10 +77,10 @@ def test_rows_fit_the_tables() -> None:
         (b"as it is", b"identity", "as it is"),
     ],
 )
-def test_bodies_are_text(body: bytes, encoding: bytes, text: str) -> None:
+def test_bodies_are_text(capture: Packed, body: bytes, encoding: bytes, text: str) -> None:
     """Compressed answers are undone, and what no text can hold is replaced."""
-    capture = msgspec.structs.replace(CAPTURE, response_body=body, content_encoding=encoding)
-    (row,) = rows([capture], "capture", is_sqlite=True)
+    changed = msgspec.structs.replace(capture, response_body=body, content_encoding=encoding)
+    (row,) = rows([changed], "capture", is_sqlite=True)
     assert row["response_body"] == text
 
 

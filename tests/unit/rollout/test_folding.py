@@ -189,6 +189,37 @@ def test_requests_at_another_weight_do_not_fill_the_step(case: Make) -> None:
     assert c.evidence.metrics["error_rate"].live[OVERALL].n == 100
 
 
+def test_limit_at_full_weight_follows_the_baseline_within_the_step(case: Make) -> None:
+    """Holdback and pairs of the step move it; a window is held against what was known before."""
+    c = case()
+    c.add(c.pair(failures={"format_valid": [0, 0]}))
+    c.enter(1)
+    c.add(c.window(candidate=100, baseline=998, base_errors=9))
+    c.enter(3)
+    first = c.evidence.metrics["error_rate"].limit
+    assert first.limit == pytest.approx(2 * 9.5 / 1000)
+    c.add(c.window(candidate=900, baseline=450, errors=20, base_errors=4))
+    c.add(*(c.pair(failures={"error_rate": [1, 0]}) for _ in range(10)))
+    c.add(*(c.pair() for _ in range(39)), c.pair(failures={"error_rate": [None, 0]}))
+    before = c.evidence.metrics["error_rate"].limit
+    assert before == first.update(requests=900, failures=20).update_baseline(
+        requests=499, failures=14
+    )
+    assert before.limit == first.limit
+    c.add(c.window(candidate=100, baseline=1, errors=10))
+    after = c.evidence.metrics["error_rate"].limit
+    assert after.capitals == before.update(requests=100, failures=10).capitals
+    assert after.limit == pytest.approx(2 * 14 / 500)
+    late = c.window(candidate=10, baseline=500, base_errors=400, epoch=0)
+    c.add(late, c.check("baseline", failed=1), c.check(failed=1))
+    assert c.evidence.metrics["error_rate"].limit == after
+    checked = c.evidence.metrics["format_valid"].limit
+    assert (checked.baseline_requests, checked.baseline_failures) == (51, 1)
+    assert (checked.requests, checked.failures) == (1, 1)
+    c.enter(3)
+    assert c.evidence.metrics["error_rate"].limit.baseline_requests == 0
+
+
 def _values(c: Any, **values: Any) -> Evidence:
     pair: Evidence = c.pair()
     return replace(pair, payload={**pair.payload, "values": values})

@@ -101,12 +101,12 @@ def test_wider_margin_needs_fewer_pairs() -> None:
 
 
 def test_live_steps_take_samples_over_weight() -> None:
-    """600 candidate requests at 5% are 12,000 requests, and take 40 minutes at five a second."""
+    """600 candidate requests at 6% are 10,000 requests, and take 33 minutes at five a second."""
     plan = _plan()
-    step = next(each for each in plan.steps if each.weight == 5)
-    assert step.requests == pytest.approx(12_000)
+    step = next(each for each in plan.steps if each.weight == 6)
+    assert step.requests == pytest.approx(10_000)
     assert step.candidate_requests == pytest.approx(600)
-    assert step.hours == pytest.approx(12_000 / 5 / 3600)
+    assert step.hours == pytest.approx(10_000 / 5 / 3600)
     assert plan.total.requests == pytest.approx(
         sum(each.requests for each in plan.steps if each.kind != "bake")
     )
@@ -187,7 +187,7 @@ def test_too_short_a_shadow_blocks_and_a_duration_is_offered() -> None:
 def test_weight_that_gets_too_little_traffic_blocks() -> None:
     """A step whose samples take longer than its max_duration would end inconclusive."""
     plan = _plan(Assumptions(0.2), analysis={"max_duration": "1h"})
-    step = next(each for each in plan.steps if each.weight == 5)
+    step = next(each for each in plan.steps if each.weight == 6)
     assert f"steps.{step.number}" in _blocking(plan)
     caution = next(each for each in plan.warnings if each.field == f"steps.{step.number}")
     assert "samples" in caution.message

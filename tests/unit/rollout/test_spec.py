@@ -81,9 +81,9 @@ def test_plan_gives_every_weight_its_analysis() -> None:
 
 
 def test_defaults_are_few_large_steps() -> None:
-    """The shortest spec shadows first, then goes 5, 25, 50, 100 with 600 requests each."""
+    """The shortest spec shadows first, then goes 6, 25, 50, 100 with 600 requests each."""
     steps = plan(load_spec(MINIMAL))
-    assert [step.weight_bp for step in steps] == [0, 500, 2500, 5000, 9800]
+    assert [step.weight_bp for step in steps] == [0, 600, 2500, 5000, 9800]
     assert steps[0].min_pairs == 1000
     assert {step.min_samples for step in steps[1:]} == {600}
 

@@ -38,6 +38,59 @@ def test_limit_from_an_earlier_rate() -> None:
     assert RateLimitState.limit_from(requests=10, failures=10, ratio=3) == 0.99
 
 
+def test_limit_moves_with_the_baseline_and_every_request_keeps_its_own() -> None:
+    """Twice the baseline's rate counts from 500 requests on, and only for what comes later."""
+    state = RateLimitState.start(limit=0.02, ratio=2.0).update(requests=100, failures=5)
+    state = state.update_baseline(requests=499, failures=15)
+    assert state.limit == 0.02
+    state = state.update_baseline(requests=1, failures=0)
+    assert state.limit == pytest.approx(0.06)
+    state = state.update(requests=50, failures=3)
+    ratios, weights = (1.25, 1.5, 2, 3, 5, 10, 20, 50), (2, 3, 4, 4, 3, 2, 1, 1)
+    capital = sum(
+        weight / 20 * ratio**8 / (1 + 0.02 * (ratio - 1)) ** 100 / (1 + 0.06 * (ratio - 1)) ** 50
+        for ratio, weight in zip(ratios, weights, strict=True)
+    )
+    assert state.log_e_harm == pytest.approx(log(capital), rel=1e-12)
+    assert (state.n, state.failures) == (150, 8)
+
+
+def test_limit_never_falls_below_where_it_began_and_stays_below_one() -> None:
+    """A baseline without failures leaves the earlier limit, one that is down leaves 99%."""
+    start = RateLimitState.start(limit=0.02, ratio=2.0)
+    assert start.update_baseline(requests=5000, failures=0).limit == 0.02
+    assert start.update_baseline(requests=5000, failures=4000).limit == 0.99
+    assert start.update_baseline(requests=5000, failures=1000).limit == 0.4
+    fixed = RateLimitState.start(limit=0.02).update_baseline(requests=5000, failures=1000)
+    assert fixed.limit == 0.02
+
+
+def test_drift_of_both_arms_is_not_held_against_the_candidate() -> None:
+    """Where both arms' rates rise a fixed limit alarms; one that moves finds the worse only."""
+    state = worse = RateLimitState.start(limit=0.02, ratio=2.0)
+    fixed = RateLimitState.start(limit=0.02)
+    for hour in range(24):
+        rate = 10 + 30 * hour // 23  # of 1,000
+        state = state.update(requests=1000, failures=rate)
+        fixed = fixed.update(requests=1000, failures=rate)
+        worse = worse.update(requests=1000, failures=4 * rate)
+        state = state.update_baseline(requests=300, failures=rate * 300 // 1000)
+        worse = worse.update_baseline(requests=300, failures=rate * 300 // 1000)
+    assert fixed.log_e_harm > log(20)
+    assert state.log_e_harm < 0
+    assert worse.log_e_harm > log(1000)
+
+
+def test_rate_limit_of_an_older_version_still_loads() -> None:
+    """Counts at one limit become the capital that they are, and that limit stays."""
+    read = RateLimitState.from_json({"limit": 0.02, "requests": 100, "failures": 5})
+    assert read == RateLimitState.start(limit=0.02).update(requests=100, failures=5)
+    assert read.update_baseline(requests=1000, failures=500).limit == 0.02
+    document = {**read.to_json(), "capitals": [0.0]}
+    with pytest.raises(ValueError, match="capitals must hold 8 values, not 1"):
+        RateLimitState.from_json(document)
+
+
 def test_rate_bounds_hold_the_rate() -> None:
     """Bounds on the rate contain it, start trivial, and narrow."""
     state = RateLimitState.start(limit=0.02)
@@ -120,6 +173,10 @@ def test_quantile_takes_zero_and_is_unbounded_without_values() -> None:
     "state",
     [
         RateLimitState.start(limit=0.03).update(requests=10, failures=1),
+        RateLimitState.start(limit=0.03, ratio=2.0)
+        .update(requests=10, failures=1)
+        .update_baseline(requests=777, failures=19)
+        .update(requests=31, failures=3),
         SampleRatioState.start(share=0.05).update(5, 100).update(25, 100, 0.25),
         QuantileState.start(quantile=0.95).update(0.3).update(12.5),
     ],
@@ -135,6 +192,10 @@ def test_arguments_outside_their_domain_are_named() -> None:
     for limit in (0.0, 1.0, float("nan")):
         with pytest.raises(ValueError, match="limit"):
             RateLimitState.start(limit=limit)
+    with pytest.raises(ValueError, match="ratio"):
+        RateLimitState.start(limit=0.1, ratio=0.0)
+    with pytest.raises(ValueError, match="2 failures of 1 requests are impossible"):
+        RateLimitState.start(limit=0.1).update_baseline(requests=1, failures=2)
     with pytest.raises(ValueError, match="ratio"):
         RateLimitState.limit_from(requests=10, failures=1, ratio=0.0)
     with pytest.raises(ValueError, match="3 failures of 2 requests are impossible"):
