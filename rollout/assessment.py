@@ -1,8 +1,9 @@
 """Reading the evidence: per metric, how strong the case against and for the candidate is.
 
 Pure. The combination follows STATISTICS ("Many metrics"): within a metric the mean over its
-streams (paired, live, limit) and half on segments; over the guardrails the weighted mean, compared
-with one over the error budget. Promotion needs every guardrail proven by itself.
+streams (paired, live, limit) and half on segments; over the guardrails the capital that follows
+what grows (:mod:`rollout.capital`), compared with one over the error budget. Promotion needs every
+guardrail proven by itself.
 """
 
 from __future__ import annotations
@@ -29,12 +30,15 @@ __all__ = [
     "assess",
     "combined_harm",
     "format_e",
+    "harm_weight",
+    "is_segmented",
+    "mean_harm",
     "noise_alarm",
     "samples_needed",
 ]
 
 _NOISE_ALPHA = 0.01
-_CRITICAL_WEIGHT = 2.0
+_CRITICAL_WEIGHT = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +106,22 @@ def samples_needed(metric: MetricSpec, spec: RolloutSpec) -> int:
     return spec.analysis.min_samples if metric.min_samples is None else metric.min_samples
 
 
-def combined_harm(assessments: tuple[Assessment, ...]) -> tuple[float, Assessment]:
-    """Return the guardrails' combined e-value (log) for harm, and the one that weighs most.
+def combined_harm(
+    evidence: EvidenceState, assessments: tuple[Assessment, ...]
+) -> tuple[float, Assessment]:
+    """Return the guardrails' combined e-value (log) for harm, and the one that weighs most."""
+    acting = [each for each in assessments if each.weight]
+    heaviest = max(acting, key=lambda each: each.log_e_harm + log(each.weight))
+    return evidence.log_harm, heaviest
+
+
+def mean_harm(assessments: tuple[Assessment, ...]) -> float:
+    """Return the weighted mean of the guardrails' e-values for harm (log).
 
     The family is fixed by the spec: a guardrail without data counts as an e-value of 1.
     """
     acting = [each for each in assessments if each.weight]
-    log_e = combine_mean([each.log_e_harm for each in acting], [each.weight for each in acting])
-    heaviest = max(acting, key=lambda each: each.log_e_harm + log(each.weight))
-    return log_e, heaviest
+    return combine_mean([each.log_e_harm for each in acting], [each.weight for each in acting])
 
 
 def noise_alarm(evidence: EvidenceState, spec: RolloutSpec, metric: MetricSpec) -> bool:
@@ -164,7 +175,7 @@ def _assess(evidence: EvidenceState, spec: RolloutSpec, metric: MetricSpec) -> A
         log_e_harm=combine_mean(streams) if streams else 0.0,
         log_e_non_inferior=proof,
         log_e_live=_live_proof(live, metric),
-        weight=_weight(metric),
+        weight=harm_weight(metric),
         distrusted=distrusted,
         applies=metric.must_have_data or bool(paired.n) or known.not_applicable < evidence.pairs,
         labels=labels,
@@ -188,7 +199,7 @@ def _assess_own(
         log_e_harm=combine_mean(streams) if streams else 0.0,
         log_e_non_inferior=live.log_e_non_inferior if live is not None else 0.0,
         log_e_live=live.log_e_non_inferior if live is not None else None,
-        weight=0.0 if metric.is_threshold else _weight(metric),
+        weight=harm_weight(metric),
         distrusted=False,
         applies=evidence.weight_bp > 0 and (metric.must_have_data or has_data),
         served=live.candidate_requests if live is not None else 0,
@@ -210,7 +221,7 @@ def _live_harm(live: Mapping[str, LiveState], metric: MetricSpec, declared: int)
     """
     if not live:
         return []
-    own = declared if _is_segmented(metric) else 0
+    own = declared if is_segmented(metric) else 0
     ways = zip(*(towards_harm(state, metric) for state in live.values()), strict=True)
     harms = [_over_segments(dict(zip(live, way, strict=True)), own) for way in ways]
     return harms if len(harms) == 1 else [combine_mean(harms)]
@@ -223,13 +234,15 @@ def _live_proof(live: Mapping[str, LiveState], metric: MetricSpec) -> float | No
     return min(each.log_e_non_inferior for each in towards_harm(state, metric))
 
 
-def _is_segmented(metric: MetricSpec) -> bool:
+def is_segmented(metric: MetricSpec) -> bool:
+    """Say whether live evidence on a metric is told by segment too."""
     if metric.source is not None:
         return metric.source.outcome is not None
     return not counted_in_windows(metric)
 
 
-def _weight(metric: MetricSpec) -> float:
-    if not metric.is_guardrail:
+def harm_weight(metric: MetricSpec) -> float:
+    """Return a metric's part in the rollback decision: none for a signal, and for a limit."""
+    if not metric.is_guardrail or metric.is_threshold:
         return 0.0
     return _CRITICAL_WEIGHT if metric.critical else 1.0

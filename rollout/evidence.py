@@ -144,7 +144,9 @@ class EvidenceState:
     the judge's last answers, one letter each: v a verdict, i an inconsistent one, e an error, b
     the budget was exhausted. ``unreadable`` counts facts that could not be understood; they are
     missing data and nothing else. ``open`` holds the users whose pairs are being made into one,
-    ``seen`` those whose first pair has counted (see :mod:`rollout.clustering`).
+    ``seen`` those whose first pair has counted (see :mod:`rollout.clustering`). ``log_harm`` is
+    the natural log of the guardrails' capital on harm, which outlives steps and epochs (see
+    :mod:`rollout.capital`).
     """
 
     metrics: Mapping[str, MetricEvidence]
@@ -166,6 +168,7 @@ class EvidenceState:
     breakers: Mapping[str, str] = field(default_factory=dict)
     open: tuple[OpenCluster, ...] = ()
     seen: ClusterMeans | None = None
+    log_harm: float = 0.0
 
     @property
     def consecutive_judge_errors(self) -> int:

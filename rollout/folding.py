@@ -12,6 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from gateway.store.evidence import Evidence
+from rollout.capital import reallocated
 from rollout.clustering import Counted, counts_first, gathered
 from rollout.evidence import (
     MAX_SEGMENTS,
@@ -53,6 +54,7 @@ def update(state: EvidenceState, seq: int, fact: Evidence, spec: RolloutSpec) ->
         changed = _KINDS[fact.kind](state, fact, spec)
     except (KeyError, TypeError, ValueError, IndexError):
         changed = replace(state, unreadable=state.unreadable + 1)
+    changed = reallocated(state, changed, spec)
     return replace(changed, last_seq=seq, clock=max(state.clock, fact.at))
 
 

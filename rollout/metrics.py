@@ -110,7 +110,7 @@ class ControlMetrics:
                 self.estimate.labels(*labels, "low").set(low)
                 self.estimate.labels(*labels, "point").set(paired.estimate)
                 self.estimate.labels(*labels, "high").set(high)
-        log_e, _ = combined_harm(assess(evidence, spec))
+        log_e, _ = combined_harm(evidence, assess(evidence, spec))
         self.e_value.labels(name, "guardrails", "all", "harm").set(log_e / log(10))
         for stream, outcomes in funnel.items():
             for outcome, count in outcomes.items():

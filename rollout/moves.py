@@ -78,15 +78,19 @@ def resumed(
 ) -> tuple[Record, Split]:
     """Return the rollout back in its step, with the step's weight and a new budget for the step.
 
-    What the judge failed at before is forgiven: a person has looked.
+    What the judge failed at before is forgiven, for a person has looked; so is the harm for which
+    it was paused, which has to be proven anew.
     """
+    evidence = replace(record.evidence, recent="")
+    if record.paused is not None and record.paused.reason == "failure":
+        evidence = replace(evidence, log_harm=min(0.0, evidence.log_harm))
     if approved:
         record = replace(record, approved=record.approved | {record.step_index})
     record = replace(
         record,
         step_started_at=now,
         note="",
-        evidence=replace(record.evidence, recent=""),
+        evidence=evidence,
     )
     step = record.step
     if step.kind == "preflight":

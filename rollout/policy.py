@@ -98,7 +98,7 @@ def decide(
         reason = f"the rollout is {status.phase.value}; nothing is decided"
         return Decision("hold", reason, moment=now)
     assessments = assess(evidence, spec)
-    log_e, heaviest = combined_harm(assessments)
+    log_e, heaviest = combined_harm(evidence, assessments)
     action, reason, pause_reason = _act(evidence, spec, status, now, assessments)
     return Decision(
         action,
@@ -121,7 +121,7 @@ def _act(
     now: float,
     assessments: tuple[Assessment, ...],
 ) -> _Act:
-    harm = _harm(spec, assessments)
+    harm = _harm(evidence, spec, assessments)
     if harm is not None and spec.on_failure == "rollback":
         return "rollback", harm, None
     if status.phase is Phase.PAUSED:
@@ -140,9 +140,11 @@ def _act(
     )
 
 
-def _harm(spec: RolloutSpec, assessments: tuple[Assessment, ...]) -> str | None:
+def _harm(
+    evidence: EvidenceState, spec: RolloutSpec, assessments: tuple[Assessment, ...]
+) -> str | None:
     budget = spec.analysis.error_budget.rollback
-    log_e, heaviest = combined_harm(assessments)
+    log_e, heaviest = combined_harm(evidence, assessments)
     if log_e < log(1 / budget):
         return None
     return (

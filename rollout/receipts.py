@@ -135,7 +135,7 @@ def _needs(record: Record) -> list[str]:
         for each in assessments
         if each.weight and each.applies and not each.proven(spec)
     ]
-    log_e, heaviest = combined_harm(assessments)
+    log_e, heaviest = combined_harm(evidence, assessments)
     if log_e > 0:
         needs.append(
             f"to roll back: e-value 10^{log_e / log(10):.1f} of "

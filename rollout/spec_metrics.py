@@ -100,7 +100,9 @@ class MetricSpec(Section):
         "increase",
         description="refusal_rate, escalation_rate, abstention_rate: the direction that is harm.",
     )
-    critical: bool = Field(False, description="Its evidence weighs twice in the rollback decision.")
+    critical: bool = Field(
+        False, description="Its evidence weighs four times as much for rollback."
+    )
     must_have_data: bool = Field(
         True,
         description="false: the metric does not block when it applied to nothing that was seen.",
@@ -208,10 +210,10 @@ class MetricSpec(Section):
 
 def _default_metrics() -> tuple[MetricSpec, ...]:
     guardrails = (
-        {"name": "judge_win_rate"},
+        {"name": "judge_win_rate", "critical": True},
         {"name": "format_valid", "critical": True, "must_have_data": False},
         {"name": "tool_contract", "must_have_data": False},
-        {"name": "refusal_rate"},
+        {"name": "refusal_rate", "critical": True},
         {"name": "truncation_rate"},
         {"name": "empty_rate"},
         {"name": "error_rate", "critical": True},

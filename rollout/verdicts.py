@@ -45,7 +45,7 @@ def verdicts(
 ) -> tuple[Verdict, ...]:
     """Return the verdict on every metric, overall and (with ``segments``) in each segment."""
     assessments = assess(evidence, spec)
-    log_e, _ = combined_harm(assessments)
+    log_e, _ = combined_harm(evidence, assessments)
     needed = log(1 / spec.analysis.error_budget.rollback)
     found = [_overall(each, spec, harmed=log_e >= needed) for each in assessments]
     if segments:

@@ -114,6 +114,8 @@ class PairedState:
                 proof[2] + log1p(stake_3 * gain),
             ),
         )
+        if not worse and "log_e_harm" in self.__dict__:
+            changed.__dict__["log_e_harm"] = self.__dict__["log_e_harm"]
         return changed
 
     def update_many(self, differences: Iterable[float]) -> Self:

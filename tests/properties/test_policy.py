@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from math import exp
 from typing import Any
 
 from hypothesis import find, given
@@ -467,6 +468,32 @@ def test_only_one_revision_of_a_candidate_has_its_evidence(
     fresh = start_evidence(SPEC)
     assert all(state.n == 0 for known in fresh.metrics.values() for state in known.paired.values())
     assert decide(fresh, SPEC, _status(0), NOW).action == "hold"
+
+
+@given(
+    proof,
+    facts,
+    st.floats(0.0, 0.5),
+    st.floats(0.0, 0.5),
+    st.sampled_from([0, 1]),
+)
+def test_capital_of_a_candidate_that_is_not_worse_does_not_grow_on_average(
+    proven: tuple[int, int, int], more: list[Evidence], form: float, error: float, index: int
+) -> None:
+    """Whatever is known, a fair pair more leaves the capital on harm as it is, on average."""
+    evidence = _state(index, proven, more)
+    outcomes = {(0, 0): None, (0, 1): 1, (1, 0): -1}
+    mean = 0.0
+    for form_arms, form_sign in outcomes.items():
+        for error_arms, error_sign in outcomes.items():
+            chance = (form if form_sign else 1 - 2 * form) * (
+                error if error_sign else 1 - 2 * error
+            )
+            payload = _pair(("tie", 0.0), list(form_arms), list(error_arms))
+            fact = Evidence("pair", NOW - 1, payload)
+            after = fold(evidence, [(evidence.last_seq + 1, fact)], SPEC)
+            mean += chance * exp(after.log_harm - evidence.log_harm)
+    assert mean <= 1 + 1e-9
 
 
 def test_examples_include_widening() -> None:

@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from decisions.capitals import limit_capitals, live_capitals, moving_limits
 from decisions.design import Design
-from decisions.shadowing import PairEvidence, combined
+from decisions.shadowing import PairEvidence, capital, grown
 from decisions.streams import Bools, Floats, Requests
 from decisions.worlds import Phase
 from decisions_targets import mixture
@@ -64,10 +64,9 @@ class Run:
     pairs: int
     when_full: Callable[[int], PairEvidence] | None = None
 
-    def harm(self, name: str, pairs: np.ndarray) -> Floats:
-        """Return a guardrail's harm after as many pairs."""
-        found: Floats = self.evidence.harm[name][self.row][pairs - 1]
-        return found
+    def harm(self, name: str, pairs: np.ndarray) -> list[tuple[float, Floats]]:
+        """Return a guardrail's harm after as many pairs: shares of it, and their e-values."""
+        return [(share, log_e[self.row][pairs - 1]) for share, log_e in self.evidence.harm[name]]
 
     def proof(self, name: str, pairs: np.ndarray) -> Floats:
         """Return a guardrail's proof after as many pairs."""
@@ -84,7 +83,7 @@ class Run:
     @property
     def most(self) -> int:
         """Pairs that were drawn."""
-        return int(next(iter(self.evidence.harm.values())).shape[1])
+        return int(next(iter(self.evidence.proof.values())).shape[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +100,7 @@ class Look:
 class _State:
     """What earlier steps have left behind: capital by ratio, and the baseline's own counts."""
 
+    log_harm: float = 0.0
     requests: int = 0
     served: int = 0
     pairs: int = 0
@@ -117,10 +117,10 @@ def serve(
     A step that has come to nothing by then, or when the requests drawn are used up, leaves the run
     open.
     """
-    state = _State(pairs=run.pairs)
+    state = _State(float(capital(design, run.evidence)[run.row][run.pairs - 1]), pairs=run.pairs)
     for each in design.guardrails:
         if not each.judged:
-            carried = float(run.evidence.harm[each.name][run.row][run.pairs - 1])
+            carried = float(run.evidence.harm[each.name][0][1][run.row][run.pairs - 1])
             state.start[each.name] = float(np.logaddexp(0.0, carried) - log(2))
             state.earlier[each.name] = np.zeros((len(RATE_RATIOS), 1))
             state.baseline[each.name] = (0, 0)
@@ -155,29 +155,32 @@ def _step(
         look = _look(design, run, live, step, state, seconds=seconds, tick_s=tick_s)
         if look is None:
             break
-        harmed = _harmed(design, run, look, step, state, floors)
+        log_harm = _capital(design, run, look, step, state, floors)
+        harmed = log_harm >= design.harm_at
         ready = _ready(design, run, step, look, started=state.pairs, tick_s=tick_s)
         decided = harmed | ready
         if not decided.any() and seconds < horizons[-1]:
             continue
         at = int(decided.argmax()) if decided.any() else len(decided) - 1
         _close(look, at, step, state)
+        state.log_harm = float(log_harm[at])
         if decided[at]:
             return "rollback" if harmed[at] else "advance"
     return "open"
 
 
-def _harmed(
+def _capital(
     design: Design, run: Run, look: Look, step: Step, state: _State, floors: dict[str, float]
-) -> Bools:
-    """Say at which looks harm is proven."""
-    harms = []
+) -> Floats:
+    """Return the capital on harm at each look; a look's facts are taken to come at once."""
+    pairs = np.concatenate([[state.pairs], look.pairs])
+    streams = []
     for each in design.guardrails:
-        streams = [run.harm(each.name, look.pairs)]
-        if not each.judged:
-            streams += _live(each.name, run, look, step, state, floors)
-        harms.append(mixture(streams))
-    found: Bools = combined(design, harms) >= design.harm_at
+        live = [] if each.judged else _live(each.name, run, look, step, state, floors)
+        weight = each.weight / (1 + len(live))
+        streams += [(weight * share, log_e) for share, log_e in run.harm(each.name, pairs)]
+        streams += [(weight, log_e) for log_e in live]
+    found: Floats = state.log_harm + np.cumsum(grown(streams))
     return found
 
 
@@ -231,17 +234,21 @@ def _phase(step: Step) -> Phase:
 def _live(
     name: str, run: Run, look: Look, step: Step, state: _State, floors: dict[str, float]
 ) -> list[Floats]:
-    """Return a guardrail's live harm, and beside hardly any baseline that against its limit."""
+    """Return a guardrail's live harm, and beside hardly any baseline that against its limit.
+
+    Before the first look, and at each.
+    """
     share = step.weight_bp / _BASIS
     baseline, candidate = look.failures[name]
     capitals = live_capitals(candidate, baseline + candidate, look.candidate, look.requests, share)
     capitals += state.earlier[name]
+    capitals = np.concatenate([state.earlier[name], capitals], axis=1)
     found = [state.start[name] + mixture(list(capitals), RATE_RATIO_WEIGHTS)]
     if name in floors and step.max_rate_ratio is not None:
         seen = _baseline(name, run, look, state.pairs)
         limits = moving_limits(floors[name], step.max_rate_ratio, *seen)
         against = limit_capitals(candidate, look.candidate, limits)
-        found.append(mixture(list(against), RATE_RATIO_WEIGHTS))
+        found.append(np.pad(mixture(list(against), RATE_RATIO_WEIGHTS), (1, 0)))
     return found
 
 

@@ -6,7 +6,7 @@ same pair.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import inf, log
 
@@ -17,10 +17,11 @@ from decisions.worlds import SEGMENTS, Phase
 from decisions_targets import first_reach, mixture, paired_twin
 from numpy.typing import NDArray
 
+from rollout.capital import POWER, RESERVE
 from rollout.spec import MetricSpec
 from rollout.statistics import QuantileState
 
-__all__ = ["NEVER", "PairEvidence", "Shadow", "gather", "watch"]
+__all__ = ["NEVER", "PairEvidence", "Shadow", "capital", "gather", "grown", "watch"]
 
 NEVER = 10**9
 """The number of a pair that never came."""
@@ -32,11 +33,12 @@ _GROWTH = 1.02
 class PairEvidence:
     """The evidence of many runs after each pair, runs by pairs, by guardrail.
 
-    ``harm`` and ``proof`` are natural logs of e-values; ``failed`` counts the baseline's failures
-    and ``applied`` the pairs that said anything, both so far.
+    ``harm`` holds what is bet on: shares of the guardrail's paired evidence, with the e-value of
+    each, that over all segments first. It and ``proof`` are natural logs of e-values; ``failed``
+    counts the baseline's failures and ``applied`` the pairs that said anything, both so far.
     """
 
-    harm: dict[str, Floats]
+    harm: dict[str, list[tuple[float, Floats]]]
     proof: dict[str, Floats]
     failed: dict[str, Floats]
     applied: dict[str, Floats]
@@ -74,13 +76,16 @@ def gather(
             )
         harm, proof = paired_twin(worse[:, skip:], each.margin)
         harm = _padded(harm, skip)
+        found.harm[each.name] = [(1.0, harm)]
         if design.segments:
+            slot = 0.5 / design.segments
             parts = [_within(worse, member, each.margin, skip) for member in members]
-            missing = float(design.segments - len(parts))
-            zero = np.zeros_like(harm)
-            mean = mixture([*parts, zero], (*([1.0] * len(parts)), missing))
-            harm = mixture([harm, mean])
-        found.harm[each.name] = harm
+            cash = np.broadcast_to(0.0, harm.shape)
+            found.harm[each.name] = [
+                (0.5, harm),
+                *((slot, part) for part in parts),
+                (0.5 - slot * len(parts), cash),
+            ]
         if proofs:
             found.proof[each.name] = _padded(proof, skip)
         found.failed[each.name] = np.cumsum(baseline, axis=1, dtype=np.float64)
@@ -89,15 +94,34 @@ def gather(
     return found
 
 
-def combined(design: Design, harm: Sequence[Floats]) -> Floats:
-    """Return the guardrails' combined e-value for harm (log)."""
-    return mixture(list(harm), design.weights)
+def grown(streams: Iterable[tuple[float, Floats]]) -> Floats:
+    """Return by how much each look has made capital grow that is moved to what has grown (log).
+
+    Of weights and logs of e-values, looks last, of which the first is where the capital starts.
+    """
+    held = list(streams)
+    weights = tuple(weight for weight, _ in held)
+    moved = [(POWER * e[..., :-1], (POWER - 1) * e[..., :-1] + e[..., 1:]) for _, e in held]
+    before, after = (mixture(list(each), weights) for each in zip(*moved, strict=True))
+    result: Floats = after - before
+    return result
+
+
+def capital(design: Design, evidence: PairEvidence) -> Floats:
+    """Return the guardrails' capital on harm after each pair before anybody is served (log)."""
+    streams = [
+        (each.weight * share, np.pad(log_e, ((0, 0), (1, 0))))
+        for each in design.guardrails
+        for share, log_e in evidence.harm[each.name]
+    ]
+    result: Floats = np.log(RESERVE + (1 - RESERVE) * np.exp(np.cumsum(grown(streams), axis=1)))
+    return result
 
 
 def watch(design: Design, evidence: PairEvidence) -> Shadow:
     """Return where shadow, the first step of the plan, ends in each run."""
     names = [each.name for each in design.guardrails]
-    log_e = combined(design, [evidence.harm[name] for name in names])
+    log_e = capital(design, evidence)
     looks = np.broadcast_to(np.arange(1.0, log_e.shape[1] + 1), log_e.shape)
     harmed = first_reach(log_e, looks, design.harm_at)
     passed = np.full(len(harmed), inf)

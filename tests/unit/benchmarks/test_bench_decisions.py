@@ -187,9 +187,7 @@ def test_shadow_twin_decides_as_the_product(world: str, kind: str, expected: str
     evidence = shadowing.gather(case.design, case.shadow([5], 4000))
     watched = shadowing.watch(case.design, evidence)
     harmed, passed = int(watched.harmed[0]), int(watched.passed[0])
-    log_e = shadowing.combined(
-        case.design, [evidence.harm[each.name] for each in case.design.guardrails]
-    )[0]
+    log_e = shadowing.capital(case.design, evidence)[0]
     product = Product(case, spec, 5, 4000)
     product.enter(0)
     for number in range(1, 4001):

@@ -171,5 +171,5 @@ def test_limit_takes_no_part_in_the_error_budget(case: Make) -> None:
     plain, more = _case(case, ERRORS), _case(case, ERRORS, limit)
     for c in (plain, more):
         c.add(*(c.pair(failures={"error_rate": [0, 1]}) for _ in range(10)))
-    harms = [combined_harm(assess(c.evidence, c.spec))[0] for c in (plain, more)]
+    harms = [combined_harm(c.evidence, assess(c.evidence, c.spec))[0] for c in (plain, more)]
     assert harms[0] == harms[1]
