@@ -93,10 +93,11 @@ def run_all(seed: int, runs: int, tell: Tell, cases: Sequence[str] = ()) -> Foun
 
 
 def latency_guardrail() -> RolloutSpec:
-    """Return the default spec with latency as a guardrail, which it is not by default."""
+    """Return the default spec with latency as a critical guardrail; by default it is a signal."""
     metrics = default_spec().to_document()["analysis"]["metrics"]
     acting = [
-        {**each, "role": "guardrail"} if each["name"] == "latency" else each for each in metrics
+        {**each, "role": "guardrail", "critical": True} if each["name"] == "latency" else each
+        for each in metrics
     ]
     return default_spec(analysis={"metrics": acting})
 

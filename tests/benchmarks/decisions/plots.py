@@ -11,8 +11,11 @@ from decisions.streams import Floats
 
 __all__ = ["bars", "curves"]
 
-_COLOURS = ("#0b6e4f", "#c0392b", "#2c6fbb", "#8e6c00", "#7d3c98", "#5d6d7e", "#d35400")
-_WIDTH, _LEFT, _ROW = 860, 250, 17
+_COLOURS = (
+    *("#0b6e4f", "#c0392b", "#2c6fbb", "#8e6c00"),
+    *("#7d3c98", "#5d6d7e", "#d35400", "#17202a"),
+)
+_WIDTH, _LEFT, _ROW = 890, 290, 17
 _PLOT = _WIDTH - _LEFT - 90
 
 

@@ -102,7 +102,10 @@ def write_plots(
         "false-rollbacks": bars("Healthy candidates that were rolled back", false, "share"),
         "missed": bars("Regressions that were shipped", missed, "share"),
         "users-served": bars(
-            "Requests of users answered by a worse candidate, median", served, "requests", log=True
+            "Requests answered by a worse candidate, median (logarithmic)",
+            served,
+            "requests",
+            log=True,
         ),
         "detection": curves(
             f"{OURS}: share of regressions proven in shadow", detection, "pairs", end=1500
