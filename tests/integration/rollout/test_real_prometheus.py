@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -44,7 +45,10 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """A running Prometheus that scrapes a small application."""
     program = shutil.which("prometheus")
     if program is None:
-        pytest.skip("the prometheus program is not installed")
+        message = "prometheus is not installed (Debian: apt-get install prometheus)"
+        if os.environ.get("COALMINE_REQUIRE_ALL") == "1":
+            pytest.fail(message)
+        pytest.skip(message)
     folder: Path = tmp_path_factory.mktemp("prometheus")
     application = ThreadingHTTPServer(("127.0.0.1", 0), _Application)
     thread = threading.Thread(target=application.serve_forever, args=(0.01,))
