@@ -38,7 +38,7 @@ __all__ = [
 ]
 
 _NOISE_ALPHA = 0.01
-_CRITICAL_WEIGHT = 4.0
+_CRITICAL_WEIGHT = 8.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,18 +4,20 @@ Pure. A family of e-processes e_j is fixed by the spec and the step: every guard
 requests and limit, each half over all and half over its segments, with the metric's weight w_j on
 each. The capital starts at 1 and is
 
-    K_t = K_{t-1} · Σ_j f_j · e_j(t) / e_j(t-1)    with f_j ∝ w_j · e_j(t-1)^η, Σ_j f_j = 1,
+    K_t = K_{t-1} · (f_0 + Σ_j f_j · e_j(t) / e_j(t-1)),   f_j ∝ w_j · e_j(t-1)^η / n_j(t-1)^κ,
 
-a portfolio whose shares are known before the fact that they bet on. Each ratio is at most 1 on
-average, given the past, where its guardrail is not worse, and so is their mean: K is an e-process
-again whatever the dependence between the e_j, which reaches 1/alpha with probability alpha.
-With η = 1 it is the fixed weighted mean (arXiv 1912.06116), of which a single worse guardrail gets
-no more than its weight; with η > 1 the capital leaves what does not grow. Bets that are predictable
-and adapt: arXiv 2010.09686; portfolios: Cover 1991, Mathematical Finance 1(1).
+a portfolio whose shares f, which add up to 1, are known before the fact that they bet on. n_j is
+the same pairs' e-value for non-inferiority, 1 for other kinds: what is being proven sound is not
+bet on. f_0 is cash, held with the weight c. Each ratio is at most 1 on average, given the past,
+where its guardrail is not worse, and so is their mean: K is an e-process again whatever the
+dependence between the e_j, which reaches 1/alpha with probability alpha. With η = 1 and κ = 0 it is
+the fixed weighted mean (arXiv 1912.06116), of which a single worse guardrail gets no more than its
+weight; otherwise capital leaves what does not grow, for what does or for cash. Bets that are
+predictable and adapt: arXiv 2010.09686; portfolios: Cover 1991, Mathematical Finance 1(1).
 
-Until the first user is served a tenth of the capital stays in reserve, so that a sound shadow, in
-which all bets on harm lose, does not delay the alarm on what only live requests show. That is
-foreseen, too, and costs shadow a factor of 0.9.
+Cash keeps what a sound shadow would bet away, where every guardrail's e_j falls and n_j grows, for
+what only live requests show. Live evidence is counted from 1 at its start, and once there is some,
+most of a guardrail's weight lies on it.
 
 The segment of a request is known before it is answered, so one that is seen for the first time
 takes a slot that was kept for it, at the value with which its evidence starts.
@@ -32,18 +34,25 @@ from rollout.evidence import MAX_SEGMENTS, OVERALL, EvidenceState, MetricEvidenc
 from rollout.shares import live_states, towards_harm
 from rollout.spec import MetricSpec, RolloutSpec
 from rollout.statistics import LiveState, PairedState
-from rollout.statistics.bets import log_mean_exp
 
-__all__ = ["POWER", "RESERVE", "reallocated"]
+__all__ = ["CASH", "DOUBT", "LIVE_PARTS", "POWER", "reallocated"]
 
-POWER = 3.0
-"""η: how strongly capital follows evidence. 1 leaves it where it is."""
+POWER = 2.0
+"""η: how strongly capital follows evidence of harm."""
 
-RESERVE = 0.1
-"""Capital that is not bet before the first user is served."""
+DOUBT = 0.7
+"""κ: how strongly it leaves what is being proven sound."""
 
-_Stream = tuple[float, float, float]
-"""A share of the weight, and the log e-values before and after the fact."""
+CASH = 0.3
+"""c: the weight of cash, as a share of that of all guardrails together."""
+
+LIVE_PARTS = 8.0
+"""Weight on a guardrail's live requests, and on its limit, for one on its pairs."""
+
+_Stream = tuple[float, float, float, float]
+"""A share of the weight, the log e-values before and after the fact, and κ·log n before it."""
+
+_Kind = tuple[float, list[_Stream]]
 
 
 def reallocated(before: EvidenceState, after: EvidenceState, spec: RolloutSpec) -> EvidenceState:
@@ -54,36 +63,31 @@ def reallocated(before: EvidenceState, after: EvidenceState, spec: RolloutSpec) 
     """
     if after.metrics is before.metrics:
         return after
-    growth = _growth(_streams(before, after, spec))
-    reserve = 0.0 if before.epoch else RESERVE
-    log_harm = _held(before.log_harm, growth, reserve) if growth else before.log_harm
+    log_harm = before.log_harm + _growth(_streams(before, after, spec))
     if after.noise_pairs != before.noise_pairs and any(
         noise_alarm(after, spec, metric) and not noise_alarm(before, spec, metric)
         for metric in spec.analysis.metrics
     ):
-        log_harm = min(log_harm, _held(0.0, mean_harm(assess(after, spec)), reserve))
+        log_harm = min(log_harm, mean_harm(assess(after, spec)))
     return after if log_harm == before.log_harm else replace(after, log_harm=log_harm)
 
 
-def _held(log_harm: float, growth: float, reserve: float) -> float:
-    """Return the log of capital of which all but the reserve has grown (logs, and the reserve)."""
-    kept = min(reserve * exp(min(-log_harm, 700.0)), 1.0)
-    return log_harm + log_mean_exp((0.0, growth), (kept, 1.0 - kept))
-
-
 def _growth(streams: list[_Stream]) -> float:
-    """Return the log of Σ f·e(t)/e(t-1); the sums do not depend on the order of the streams."""
-    if all(was == now for _, was, now in streams):
+    """Return the log of f_0 + Σ f·e(t)/e(t-1); the sums do not depend on the streams' order."""
+    if all(was == now for _, was, now, _ in streams):
         return 0.0
-    held = max(was for _, was, _ in streams)
-    moved = max((POWER - 1) * was + now for _, was, now in streams)
-    base = fsum([weight * exp(POWER * (was - held)) for weight, was, _ in streams])
-    grown = fsum([weight * exp((POWER - 1) * was + now - moved) for weight, was, now in streams])
-    return moved + log(grown) - (POWER * held + log(base))
+    cash = CASH * fsum([weight for weight, *_ in streams])
+    held = max(0.0, *(POWER * was - doubt for _, was, _, doubt in streams))
+    moved = max(held, *(POWER * was - doubt + now - was for _, was, now, doubt in streams))
+    base, grown = [cash * exp(-held)], [cash * exp(-moved)]
+    for weight, was, now, doubt in streams:
+        base.append(weight * exp(POWER * was - doubt - held))
+        grown.append(weight * exp(POWER * was - doubt + now - was - moved))
+    return moved + log(fsum(grown)) - (held + log(fsum(base)))
 
 
 def _streams(before: EvidenceState, after: EvidenceState, spec: RolloutSpec) -> list[_Stream]:
-    """Return what is bet on: in every guardrail the same share on each kind of its evidence."""
+    """Return what is bet on: of every guardrail each kind of its evidence."""
     found: list[_Stream] = []
     declared = MAX_SEGMENTS if spec.analysis.segments else 0
     for metric in spec.analysis.metrics:
@@ -91,20 +95,21 @@ def _streams(before: EvidenceState, after: EvidenceState, spec: RolloutSpec) -> 
         if not weight:
             continue
         was, now = before.metrics[metric.name], after.metrics[metric.name]
-        kinds: list[list[_Stream]] = []
+        kinds: list[_Kind] = []
         if metric.source is None and not noise_alarm(before, spec, metric):
             pairs = _spread(was.paired, now.paired, declared)
             if now.reverse:
                 pairs += _spread(was.reverse, now.reverse, declared)
-            kinds.append(pairs)
+            kinds.append((1.0, pairs))
         live = _live(before, after, spec, metric, declared if is_segmented(metric) else 0)
         if live:
-            kinds.append(live)
+            kinds.append((LIVE_PARTS, live))
         if now.limit is not None:
-            kinds.append([(1.0, _limit(was), now.limit.log_e_harm)])
-        for kind in kinds:
-            share = weight / len(kinds) / fsum([part for part, _, _ in kind])
-            found.extend([(share * part, e_was, e_now) for part, e_was, e_now in kind])
+            kinds.append((LIVE_PARTS, [(1.0, _limit(was), now.limit.log_e_harm, 0.0)]))
+        parts = fsum([part for part, _ in kinds])
+        for part, kind in kinds:
+            share = weight * part / parts / fsum([each[0] for each in kind])
+            found.extend([(share * own, e_was, e_now, doubt) for own, e_was, e_now, doubt in kind])
     return found
 
 
@@ -142,13 +147,17 @@ def _spread(
     slot = 0.5 / declared if declared else 0.0
     for name, state in now.items():
         share = slot if name != OVERALL else 0.5 if declared else 1.0
-        old = was.get(name)
-        start = state.start_log_e if isinstance(state, LiveState) else 0.0
-        e_now = state.log_e_harm
-        e_was = e_now if old is state else old.log_e_harm if old is not None else start
-        found.append((share, e_was, e_now))
+        old, doubt = was.get(name), 0.0
+        if isinstance(state, LiveState):
+            e_now = state.log_e_harm - state.start_log_e
+            e_was = old.log_e_harm - old.start_log_e if isinstance(old, LiveState) else 0.0
+        else:
+            e_now = state.log_e_harm
+            e_was = old.log_e_harm if old is not None else 0.0
+            doubt = DOUBT * old.log_e_non_inferior if isinstance(old, PairedState) else 0.0
+        found.append((share, e_was, e_now, doubt))
     if declared:
-        found.append((slot * (declared + 1 - len(now)), 0.0, 0.0))
+        found.append((slot * (declared + 1 - len(now)), 0.0, 0.0, 0.0))
     return found
 
 

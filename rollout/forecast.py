@@ -210,11 +210,14 @@ class Forecast:
         known = self.assumptions.known.get(metric.name)
         applies = 1.0 if known is None else max(0.001, known.applies)
         margin = _margin(metric)
-        key = (truth, margin, applies, prove)
+        key = (truth, margin, applies, prove, start_paired(metric).kind)
         if key not in self._paths:
             at = np.floor(self._at * applies).astype(int)
-            run = power.paired_proof if prove else power.paired_harm
-            self._paths[key] = run(self.rng, truth, margin, at, _RUNS)
+            if prove:
+                self._paths[key] = power.paired_proof(self.rng, truth, margin, at, _RUNS)
+            else:
+                kind = start_paired(metric).kind
+                self._paths[key] = power.paired_harm(self.rng, truth, margin, at, _RUNS, kind=kind)
         return self._paths[key]
 
     def _failure_rate(self, metric: MetricSpec) -> float:

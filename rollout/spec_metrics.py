@@ -101,7 +101,7 @@ class MetricSpec(Section):
         description="refusal_rate, escalation_rate, abstention_rate: the direction that is harm.",
     )
     critical: bool = Field(
-        False, description="Its evidence weighs four times as much for rollback."
+        False, description="Its evidence weighs eight times as much for rollback."
     )
     must_have_data: bool = Field(
         True,

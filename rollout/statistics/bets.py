@@ -20,9 +20,9 @@ DISPLAY_BETS: tuple[float, ...] = tuple(0.95 * 0.5**step for step in range(11))
 RATE_RATIOS: tuple[float, ...] = (1.25, 1.5, 2.0, 3.0, 5.0, 10.0, 20.0, 50.0)
 """Failure rates of the candidate, relative to the baseline, that a live bet hopes for."""
 
-RATE_RATIO_WEIGHTS: tuple[float, ...] = (2.0, 3.0, 4.0, 4.0, 3.0, 2.0, 1.0, 1.0)
-"""Capital on each rate ratio. A broken candidate is found within a few failures at any weight,
-so most capital stands on the ratios that are hard to tell from one."""
+RATE_RATIO_WEIGHTS: tuple[float, ...] = (1.0, 2.0, 4.0, 5.0, 4.0, 2.0, 1.0, 1.0)
+"""Capital on each rate ratio. A broken candidate is found within a few failures at any weight, and
+a ratio near one within no step at any; most capital stands on those between."""
 
 DISPLAY_RATIOS: tuple[float, ...] = (
     1.01, 1.02, 1.05, 1.1, 1.2, 1.4, 2.0, 3.0, 6.0, 15.0, 50.0,

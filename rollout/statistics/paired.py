@@ -6,10 +6,10 @@ from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from math import floor, log1p, sqrt
-from typing import Any, Literal, Self, get_args
+from math import exp, floor, log, log1p, sqrt
+from typing import Any, Literal, NamedTuple, Self, get_args
 
-from rollout.statistics.bets import LINEAR_BETS, MAX_STAKE, checked, log_mean_exp
+from rollout.statistics.bets import MAX_STAKE, checked, log_mean_exp
 from rollout.statistics.combine import log_threshold
 from rollout.statistics.confidence import mean_bounds
 
@@ -19,11 +19,40 @@ _LATTICE = 64
 EFFECTS = (0.5, 1.0, 2.0)
 """Effects, in margins, that the design bets hope for, with the capital on each below."""
 
-HARM_WEIGHTS = (0.2, 0.4, 0.4)
 NON_INFERIOR_WEIGHTS = (0.1, 0.8, 0.1)
-_LINEAR_LOGS: dict[float, tuple[float, ...]] = {
-    index / _LATTICE: tuple(log1p(bet * index / _LATTICE) for bet in LINEAR_BETS)
-    for index in range(-_LATTICE, _LATTICE + 1)
+PRIOR_SQUARES = 0.25
+"""Second moment that the design bets know before the first pair, as the sum over one pair."""
+
+
+class HarmBets(NamedTuple):
+    """Capital on harm: on fixed ``stakes``, and by ``design`` on each of :data:`EFFECTS`."""
+
+    stakes: tuple[float, ...]
+    weights: tuple[float, ...]
+    design: tuple[float, float, float]
+
+
+FAILURE_BETS = HarmBets((0.3, 0.5, 0.8), (0.2, 0.4, 0.25), (0.05, 0.05, 0.05))
+"""For failures. They are rare and mostly on one arm, whatever the rate: of d = 1 with p and d = -1
+with q the growth-optimal stake is (p - q)/(p + q), 0.33 where failures have doubled and no two fall
+on the same pair, 0.5 where they have trebled, towards 1 for a candidate that is broken."""
+
+AMOUNT_BETS = HarmBets((0.2, 0.4, 0.7), (1 / 6, 1 / 6, 1 / 6), (0.0, 0.25, 0.25))
+"""For scores and scaled amounts, whose second moment is of order one: a small effect asks for the
+small stakes of a design bet."""
+
+HARM_BETS: dict[Kind, HarmBets] = {
+    "binary": FAILURE_BETS,
+    "score": AMOUNT_BETS,
+    "mean": AMOUNT_BETS,
+}
+
+_LOGS: dict[tuple[float, ...], dict[float, tuple[float, ...]]] = {
+    bets.stakes: {
+        index / _LATTICE: tuple(log1p(bet * index / _LATTICE) for bet in bets.stakes)
+        for index in range(-_LATTICE, _LATTICE + 1)
+    }
+    for bets in (FAILURE_BETS, AMOUNT_BETS)
 }
 
 
@@ -43,15 +72,17 @@ class PairedState:
 
     With d = -s for scores and m the margin on the mean of d, the bets are
 
-    - harm, H0 `E[d | past] <= 0`: z = d, half the capital on the linear grid λ in
-      {.05, .15, …, .95}, half on design bets for effects of m/2, m and 2m;
+    - harm, H0 `E[d | past] <= 0`: z = d, with fixed stakes and design bets for effects of m/2, m
+      and 2m, for failures mostly the former (`FAILURE_BETS`), otherwise half of each
+      (`AMOUNT_BETS`);
     - non-inferiority, H0 `E[d | past] >= m`: z = (m - d)/(1 + m), design bets for m/2, m and 2m,
       mostly m, which is the truth of an equal candidate.
 
     A design bet (see `bets.design_bet`) knows the second moment of the past differences only,
-    counting half an observation of 1 before the first. The grid and the bounds are functions of
-    counts of values on a lattice of 1/64; a value between two points is divided linearly over
-    them, which by concavity of the logarithm only lowers the capital and leaves the mean as it is.
+    counting a quarter of an observation of 1 before the first. Capital on fixed stakes and bounds
+    are functions of counts of values on a lattice of 1/64; a value between two points is divided
+    linearly over them, which by concavity of the logarithm only lowers the capital and leaves the
+    mean as it is.
 
     Domain: differences in [-1, 1], any dependence between them as long as the null hypothesis
     holds given the past. Source: arXiv 2010.09686. About 3 µs an update.
@@ -86,7 +117,7 @@ class PairedState:
         )
         worse = sign * checked("difference", difference, -1.0, 1.0, closed=True)
         n = self.n + 1
-        moment = (self.squares + 0.5) / n
+        moment = (self.squares + PRIOR_SQUARES) / n
         square = moment * moment
         stake_1 = min((sqrt(square + four_1) - moment) / two_1, MAX_STAKE)
         stake_2 = min((sqrt(square + four_2) - moment) / two_2, MAX_STAKE)
@@ -128,12 +159,19 @@ class PairedState:
     @cached_property
     def log_e_harm(self) -> float:
         """Natural log of the e-value against "the candidate is not worse"."""
-        grid = [0.0] * len(LINEAR_BETS)
+        bets = HARM_BETS[self.kind]
+        of_value = _LOGS[bets.stakes]
+        first = second = third = 0.0
         for value, count in self.counts:
-            for index, capital in enumerate(_LINEAR_LOGS[value]):
-                grid[index] += count * capital
-        design = log_mean_exp(self.harm_bets, HARM_WEIGHTS)
-        return log_mean_exp((log_mean_exp(grid), design))
+            one, two, three = of_value[value]
+            first += count * one
+            second += count * two
+            third += count * three
+        logs = (first, second, third, *self.harm_bets)
+        top = max(logs)
+        shares = (*bets.weights, *bets.design)
+        mean = sum([w * exp(e - top) for w, e in zip(shares, logs, strict=True)]) / sum(shares)
+        return top + log(mean)
 
     @cached_property
     def log_e_non_inferior(self) -> float:

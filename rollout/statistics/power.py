@@ -20,7 +20,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rollout.statistics.bets import LINEAR_BETS, MAX_STAKE, RATE_RATIO_WEIGHTS, RATE_RATIOS
-from rollout.statistics.paired import EFFECTS, HARM_WEIGHTS, NON_INFERIOR_WEIGHTS
+from rollout.statistics.paired import (
+    EFFECTS,
+    HARM_BETS,
+    NON_INFERIOR_WEIGHTS,
+    PRIOR_SQUARES,
+    Kind,
+)
 
 __all__ = [
     "Differences",
@@ -97,11 +103,17 @@ def paired_proof(
 
 
 def paired_harm(
-    rng: np.random.Generator, truth: Differences, margin: float, at: Counts, runs: int
+    rng: np.random.Generator,
+    truth: Differences,
+    margin: float,
+    at: Counts,
+    runs: int,
+    *,
+    kind: Kind = "binary",
 ) -> Floats:
     """Return ``log_e_harm`` of `PairedState` at the counts ``at``: runs by looks.
 
-    ``margin`` is the one on the mean difference: 2δ for scores.
+    ``margin`` is the one on the mean difference: 2δ for scores. ``kind`` says which bets are made.
     """
     drawn = _drawn(rng, truth, at, runs)
     design = []
@@ -112,9 +124,9 @@ def paired_harm(
     worse, better = np.cumsum(drawn.worse, axis=1), np.cumsum(drawn.better, axis=1)
     grid = [
         worse * np.log1p(bet * truth.size) + better * np.log1p(-bet * truth.size)
-        for bet in LINEAR_BETS
+        for bet in HARM_BETS[kind].stakes
     ]
-    return _mixture([_mixture(grid), _mixture(design, HARM_WEIGHTS)])
+    return _mixture([*grid, *design], (*HARM_BETS[kind].weights, *HARM_BETS[kind].design))
 
 
 def live_harm(
@@ -215,7 +227,7 @@ def _stakes(drawn: _Drawn, size: float, margin: float) -> list[Floats]:
     """Return the design bets of each block (see :func:`rollout.statistics.bets.design_bet`)."""
     moved = drawn.worse + drawn.better
     past = (np.cumsum(moved, axis=1) - moved) * size * size
-    moment = (past + 0.5) / (np.cumsum(drawn.lengths) - drawn.lengths + 1)
+    moment = (past + PRIOR_SQUARES) / (np.cumsum(drawn.lengths) - drawn.lengths + 1)
     return [
         np.minimum(
             (np.sqrt(moment * moment + 4 * effect * effect) - moment) / (2 * effect), MAX_STAKE

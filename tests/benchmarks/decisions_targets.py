@@ -30,7 +30,8 @@ from rich.console import Console
 from rich.table import Table
 from scipy.special import betaln
 
-from rollout.statistics.bets import LINEAR_BETS, RATE_RATIO_WEIGHTS, RATE_RATIOS
+from rollout.statistics.bets import RATE_RATIO_WEIGHTS, RATE_RATIOS
+from rollout.statistics.paired import AMOUNT_BETS, FAILURE_BETS, PRIOR_SQUARES, HarmBets
 
 Floats = NDArray[np.float64]
 Draw = Callable[[np.random.Generator, int], Floats]
@@ -53,14 +54,17 @@ def mixture(capitals: list[Floats], weights: tuple[float, ...] | None = None) ->
     return result
 
 
-def paired_twin(worse: Floats, margin: float) -> tuple[Floats, Floats]:
+def paired_twin(
+    worse: Floats, margin: float, bets: HarmBets = FAILURE_BETS
+) -> tuple[Floats, Floats]:
     """Harm and non-inferiority of `PairedState` after every observation: runs by observations.
 
-    `worse` holds d, or -s for scores, and `margin` is the one on its mean, 2δ for scores.
+    `worse` holds d, or -s for scores (with their `bets`), and `margin` is the one on its mean, 2δ
+    for scores.
     """
     looks = np.arange(1, worse.shape[1] + 1)
     past = np.cumsum(worse * worse, axis=1) - worse * worse
-    moment = (past + 0.5) / looks
+    moment = (past + PRIOR_SQUARES) / looks
     harm, proof = [], []
     for factor in (0.5, 1.0, 2.0):
         effect = factor * margin
@@ -68,9 +72,9 @@ def paired_twin(worse: Floats, margin: float) -> tuple[Floats, Floats]:
         harm.append(np.cumsum(np.log1p(stake * worse), axis=1))
         proof.append(np.cumsum(np.log1p(stake * (margin - worse)), axis=1))
     counts = [(value, np.cumsum(worse == value, axis=1)) for value in np.unique(worse)]
-    grid = [sum(count * np.log1p(bet * value) for value, count in counts) for bet in LINEAR_BETS]
-    both = [mixture(grid), mixture(harm, (0.2, 0.4, 0.4))]
-    return mixture(both), mixture(proof, (0.1, 0.8, 0.1))
+    grid = [sum(count * np.log1p(bet * value) for value, count in counts) for bet in bets.stakes]
+    shares = (*bets.weights, *bets.design)
+    return mixture([*grid, *harm], shares), mixture(proof, (0.1, 0.8, 0.1))
 
 
 def tilt_twin(hits: Floats, trials: Floats, share: float) -> Floats:
@@ -113,14 +117,19 @@ def differences(
 
 
 def paired(
-    draw: Draw, margin: float, alpha: float, *, prove: bool = False
+    draw: Draw,
+    margin: float,
+    alpha: float,
+    *,
+    prove: bool = False,
+    bets: HarmBets = FAILURE_BETS,
 ) -> Callable[[np.random.Generator, int], Floats]:
     """Observations until harm, or with `prove` non-inferiority, reaches 1/alpha."""
 
     def stops(rng: np.random.Generator, runs: int) -> Floats:
         worse = draw(rng, runs)
         times = np.broadcast_to(np.arange(1.0, worse.shape[1] + 1), worse.shape)
-        return first_reach(paired_twin(worse, margin)[prove], times, log(1 / alpha))
+        return first_reach(paired_twin(worse, margin, bets)[prove], times, log(1 / alpha))
 
     return stops
 
@@ -161,7 +170,7 @@ def running(
 def any_guardrail(rng: np.random.Generator, runs: int) -> Floats:
     """Observations until the mean of format's and judge's e-values falsely reaches 1/alpha."""
     binary, _ = paired_twin(differences(0.005, 0.005, LOOKS)(rng, runs), 0.01)
-    score, _ = paired_twin(differences(0.35, 0.35, LOOKS)(rng, runs), 0.1)
+    score, _ = paired_twin(differences(0.35, 0.35, LOOKS)(rng, runs), 0.1, AMOUNT_BETS)
     times = np.broadcast_to(np.arange(1.0, LOOKS + 1), binary.shape)
     return first_reach(mixture([binary, score]), times, log(1 / ALPHA))
 
@@ -184,9 +193,11 @@ CASES = (
          median=610, most=1040, fixed=554),
     Case("format 99% to 97%, harm at alpha/8",
          paired(differences(0.008, 0.028, 5000), 0.01, ALPHA / 8), median=1080, most=1620),
-    Case("win rate 0.45, no ties, harm", paired(differences(0.45, 0.55, 5000), 0.1, ALPHA),
+    Case("win rate 0.45, no ties, harm",
+         paired(differences(0.45, 0.55, 5000), 0.1, ALPHA, bets=AMOUNT_BETS),
          median=680, most=1270, fixed=616),
-    Case("score 0.45, 30% ties, harm", paired(differences(0.30, 0.40, 4000), 0.1, ALPHA),
+    Case("score 0.45, 30% ties, harm",
+         paired(differences(0.30, 0.40, 4000), 0.1, ALPHA, bets=AMOUNT_BETS),
          median=455, most=850, fixed=431),
     Case("win rate >= 0.45 at 0.50, 30% ties, proof",
          paired(differences(0.35, 0.35, 4000), 0.1, ALPHA, prove=True), median=410, most=810),
@@ -199,9 +210,11 @@ CASES = (
     Case("live failures 1% to 3% at 50%, harm", live(0.5, 0.03, 0.01, 20_000),
          unit="requests", fixed=1210),
     Case("A/A format", paired(differences(0.005, 0.005, LOOKS), 0.01, ALPHA), false_rate=ALPHA),
-    Case("A/A judge, 30% ties", paired(differences(0.35, 0.35, LOOKS), 0.1, ALPHA),
+    Case("A/A judge, 30% ties",
+         paired(differences(0.35, 0.35, LOOKS), 0.1, ALPHA, bets=AMOUNT_BETS),
          false_rate=ALPHA),
-    Case("A/A judge, no ties", paired(differences(0.5, 0.5, LOOKS), 0.1, ALPHA), false_rate=ALPHA),
+    Case("A/A judge, no ties", paired(differences(0.5, 0.5, LOOKS), 0.1, ALPHA, bets=AMOUNT_BETS),
+         false_rate=ALPHA),
     Case("A/A mean of format and judge", any_guardrail, false_rate=ALPHA),
     Case("A/A live at 5%", live(0.05, 0.01, 0.01, LOOKS), unit="requests", false_rate=ALPHA),
     Case("A/A live at 50%", live(0.5, 0.01, 0.01, LOOKS), unit="requests", false_rate=ALPHA),

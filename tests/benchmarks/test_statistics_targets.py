@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from rollout.statistics import LiveState, PairedState, RateLimitState, SampleRatioState
+from rollout.statistics.paired import HARM_BETS
 
 SCRIPT = Path(__file__).with_name("decisions_targets.py")
 
@@ -30,7 +31,8 @@ def test_paired_twin_is_the_product(simulation: dict[str, Any], kind: str) -> No
     values = [-1.0, 0.0, 1.0] if kind == "binary" else [-1.0, -0.5, 0.0, 0.5, 1.0]
     sign, margin = (1, 0.01) if kind == "binary" else (-1, 0.05)
     worse = rng.choice(values, size=(2, 400))
-    harm, proof = simulation["paired_twin"](worse, margin if kind == "binary" else 2 * margin)
+    scaled = margin if kind == "binary" else 2 * margin
+    harm, proof = simulation["paired_twin"](worse, scaled, HARM_BETS[kind])  # type: ignore[index]
     for run, stream in enumerate(worse):
         state = PairedState.start(kind=kind, margin=margin)  # type: ignore[arg-type]
         for look, value in enumerate(stream):

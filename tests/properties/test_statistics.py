@@ -122,7 +122,10 @@ def test_swapped_arms_turn_the_evidence_round(margin: float, differences: list[f
     assert swapped.mean == -state.mean
     assert swapped.bounds(0.05) == (pytest.approx(-high, abs=1e-6), pytest.approx(-low, abs=1e-6))
     score = PairedState.start(kind="score", margin=margin / 2).update_many(differences)
-    assert score.log_e_harm == swapped.log_e_harm
+    amount = PairedState.start(kind="mean", margin=margin).update_many(
+        [-difference for difference in differences]
+    )
+    assert score.log_e_harm == amount.log_e_harm
     assert score.log_e_non_inferior == swapped.log_e_non_inferior
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from rollout.assessment import assess
 from rollout.evidence import MAX_SEGMENTS, start_evidence, start_paired
 from rollout.spec import RolloutSpec, load_spec
+from rollout.statistics.paired import AMOUNT_BETS, FAILURE_BETS, HarmBets
 from rollout.steps import Step, plan
 
 __all__ = ["Design", "Guardrail", "default_spec", "design_of"]
@@ -22,6 +23,11 @@ class Guardrail:
     name: str
     margin: float
     weight: float
+
+    @property
+    def bets(self) -> HarmBets:
+        """What its pairs are bet on with."""
+        return AMOUNT_BETS if self.judged else FAILURE_BETS
 
     @property
     def judged(self) -> bool:

@@ -9,17 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from math import log
 from typing import Literal
 
 import numpy as np
 from decisions.capitals import limit_capitals, live_capitals, moving_limits
 from decisions.design import Design
-from decisions.shadowing import PairEvidence, capital, grown
+from decisions.shadowing import PairEvidence, Stream, capital, grown
 from decisions.streams import Bools, Floats, Requests
 from decisions.worlds import Phase
 from decisions_targets import mixture
 
+from rollout.capital import LIVE_PARTS
 from rollout.statistics import RateLimitState
 from rollout.statistics.bets import RATE_RATIO_WEIGHTS, RATE_RATIOS
 from rollout.steps import Step
@@ -64,9 +64,12 @@ class Run:
     pairs: int
     when_full: Callable[[int], PairEvidence] | None = None
 
-    def harm(self, name: str, pairs: np.ndarray) -> list[tuple[float, Floats]]:
+    def harm(self, name: str, pairs: np.ndarray) -> list[Stream]:
         """Return a guardrail's harm after as many pairs: shares of it, and their e-values."""
-        return [(share, log_e[self.row][pairs - 1]) for share, log_e in self.evidence.harm[name]]
+        return [
+            (share, harm[self.row][pairs - 1], proof[self.row][pairs - 1])
+            for share, harm, proof in self.evidence.harm[name]
+        ]
 
     def proof(self, name: str, pairs: np.ndarray) -> Floats:
         """Return a guardrail's proof after as many pairs."""
@@ -104,7 +107,6 @@ class _State:
     requests: int = 0
     served: int = 0
     pairs: int = 0
-    start: dict[str, float] = field(default_factory=dict)
     earlier: dict[str, Floats] = field(default_factory=dict)
     baseline: dict[str, tuple[int, int]] = field(default_factory=dict)
 
@@ -117,11 +119,10 @@ def serve(
     A step that has come to nothing by then, or when the requests drawn are used up, leaves the run
     open.
     """
-    state = _State(float(capital(design, run.evidence)[run.row][run.pairs - 1]), pairs=run.pairs)
+    log_harm = float(capital(design, run.evidence, run.row)[run.pairs - 1])
+    state = _State(log_harm, pairs=run.pairs)
     for each in design.guardrails:
         if not each.judged:
-            carried = float(run.evidence.harm[each.name][0][1][run.row][run.pairs - 1])
-            state.start[each.name] = float(np.logaddexp(0.0, carried) - log(2))
             state.earlier[each.name] = np.zeros((len(RATE_RATIOS), 1))
             state.baseline[each.name] = (0, 0)
     steps = [step for step in design.steps if step.weight_bp]
@@ -177,9 +178,9 @@ def _capital(
     streams = []
     for each in design.guardrails:
         live = [] if each.judged else _live(each.name, run, look, step, state, floors)
-        weight = each.weight / (1 + len(live))
-        streams += [(weight * share, log_e) for share, log_e in run.harm(each.name, pairs)]
-        streams += [(weight, log_e) for log_e in live]
+        weight = each.weight / (1 + LIVE_PARTS * len(live))
+        streams += [(weight * share, *logs) for share, *logs in run.harm(each.name, pairs)]
+        streams += [(weight * LIVE_PARTS, log_e, np.zeros_like(log_e)) for log_e in live]
     found: Floats = state.log_harm + np.cumsum(grown(streams))
     return found
 
@@ -219,7 +220,7 @@ def _look(
         return np.cumsum(mask.reshape(looks, each).sum(axis=1), dtype=np.float64)
 
     failures = {}
-    for name in state.start:
+    for name in state.earlier:
         failed = live.failed(name, _phase(step))
         failures[name] = counted(failed[0][here] & ~candidate), counted(failed[1][here] & candidate)
     pairs = np.minimum(state.pairs + counted(mirrored).astype(int), run.most)
@@ -243,7 +244,7 @@ def _live(
     capitals = live_capitals(candidate, baseline + candidate, look.candidate, look.requests, share)
     capitals += state.earlier[name]
     capitals = np.concatenate([state.earlier[name], capitals], axis=1)
-    found = [state.start[name] + mixture(list(capitals), RATE_RATIO_WEIGHTS)]
+    found = [mixture(list(capitals), RATE_RATIO_WEIGHTS)]
     if name in floors and step.max_rate_ratio is not None:
         seen = _baseline(name, run, look, state.pairs)
         limits = moving_limits(floors[name], step.max_rate_ratio, *seen)

@@ -17,11 +17,11 @@ from decisions.worlds import SEGMENTS, Phase
 from decisions_targets import first_reach, mixture, paired_twin
 from numpy.typing import NDArray
 
-from rollout.capital import POWER, RESERVE
+from rollout.capital import CASH, DOUBT, POWER
 from rollout.spec import MetricSpec
 from rollout.statistics import QuantileState
 
-__all__ = ["NEVER", "PairEvidence", "Shadow", "capital", "gather", "grown", "watch"]
+__all__ = ["NEVER", "PairEvidence", "Shadow", "Stream", "capital", "gather", "grown", "watch"]
 
 NEVER = 10**9
 """The number of a pair that never came."""
@@ -29,16 +29,21 @@ NEVER = 10**9
 _GROWTH = 1.02
 
 
+Stream = tuple[float, Floats, Floats]
+"""A share, and logs of e-values for harm and for non-inferiority."""
+
+
 @dataclass(frozen=True, slots=True)
 class PairEvidence:
     """The evidence of many runs after each pair, runs by pairs, by guardrail.
 
-    ``harm`` holds what is bet on: shares of the guardrail's paired evidence, with the e-value of
-    each, that over all segments first. It and ``proof`` are natural logs of e-values; ``failed``
+    ``harm`` holds what is bet on: shares of the guardrail's paired evidence, with the e-values of
+    each for harm and for non-inferiority, those over all segments first. They and ``proof`` are
+    natural logs of e-values; ``failed``
     counts the baseline's failures and ``applied`` the pairs that said anything, both so far.
     """
 
-    harm: dict[str, list[tuple[float, Floats]]]
+    harm: dict[str, list[Stream]]
     proof: dict[str, Floats]
     failed: dict[str, Floats]
     applied: dict[str, Floats]
@@ -58,7 +63,7 @@ class Shadow:
 def gather(
     design: Design, pairs: Requests, *, proofs: bool = True, full_from: int | None = None
 ) -> PairEvidence:
-    """Return the evidence of pairs that arrive one by one; without ``proofs`` of harm alone.
+    """Return the evidence of pairs that arrive one by one; without ``proofs`` it never passes.
 
     From the pair ``full_from`` on the candidate serves everybody but a holdback.
     """
@@ -74,48 +79,59 @@ def gather(
                 later[:, full_from:],
                 after[:, full_from:],
             )
-        harm, proof = paired_twin(worse[:, skip:], each.margin)
-        harm = _padded(harm, skip)
-        found.harm[each.name] = [(1.0, harm)]
+        harm, proof = paired_twin(worse[:, skip:], each.margin, each.bets)
+        harm, proof = _padded(harm, skip), _padded(proof, skip)
+        found.harm[each.name] = [(1.0, harm, proof)]
         if design.segments:
             slot = 0.5 / design.segments
-            parts = [_within(worse, member, each.margin, skip) for member in members]
-            cash = np.broadcast_to(0.0, harm.shape)
+            parts = [_within(worse, member, each, skip) for member in members]
+            untaken = np.broadcast_to(0.0, harm.shape)
             found.harm[each.name] = [
-                (0.5, harm),
-                *((slot, part) for part in parts),
-                (0.5 - slot * len(parts), cash),
+                (0.5, harm, proof),
+                *((slot, *part) for part in parts),
+                (0.5 - slot * len(parts), untaken, untaken),
             ]
         if proofs:
-            found.proof[each.name] = _padded(proof, skip)
+            found.proof[each.name] = proof
         found.failed[each.name] = np.cumsum(baseline, axis=1, dtype=np.float64)
         looks = np.arange(1.0, worse.shape[1] + 1) - skip
         found.applied[each.name] = np.broadcast_to(np.maximum(looks, 0.0), worse.shape)
     return found
 
 
-def grown(streams: Iterable[tuple[float, Floats]]) -> Floats:
+def grown(streams: Iterable[Stream]) -> Floats:
     """Return by how much each look has made capital grow that is moved to what has grown (log).
 
-    Of weights and logs of e-values, looks last, of which the first is where the capital starts.
+    Looks come last, and the first is where the capital starts. A part is kept as cash, and what is
+    being proven sound is left, as the product does.
     """
     held = list(streams)
-    weights = tuple(weight for weight, _ in held)
-    moved = [(POWER * e[..., :-1], (POWER - 1) * e[..., :-1] + e[..., 1:]) for _, e in held]
+    idle = np.broadcast_to(0.0, held[0][1].shape)
+    held.append((CASH * sum(weight for weight, _, _ in held), idle, idle))
+    weights = tuple(weight for weight, _, _ in held)
+    moved = []
+    for _, harm, proof in held:
+        trust = POWER * harm[..., :-1] - DOUBT * proof[..., :-1]
+        moved.append((trust, trust + np.diff(harm)))
     before, after = (mixture(list(each), weights) for each in zip(*moved, strict=True))
     result: Floats = after - before
     return result
 
 
-def capital(design: Design, evidence: PairEvidence) -> Floats:
-    """Return the guardrails' capital on harm after each pair before anybody is served (log)."""
+def capital(design: Design, evidence: PairEvidence, row: int | None = None) -> Floats:
+    """Return the capital on harm after each pair before anybody is served (log).
+
+    Of one run, or of all, runs by pairs.
+    """
+    rows = slice(None) if row is None else slice(row, row + 1)
+    start = ((0, 0), (1, 0))
     streams = [
-        (each.weight * share, np.pad(log_e, ((0, 0), (1, 0))))
+        (each.weight * share, np.pad(harm[rows], start), np.pad(proof[rows], start))
         for each in design.guardrails
-        for share, log_e in evidence.harm[each.name]
+        for share, harm, proof in evidence.harm[each.name]
     ]
-    result: Floats = np.log(RESERVE + (1 - RESERVE) * np.exp(np.cumsum(grown(streams), axis=1)))
-    return result
+    result: Floats = np.cumsum(grown(streams), axis=1)
+    return result if row is None else result[0]
 
 
 def watch(design: Design, evidence: PairEvidence) -> Shadow:
@@ -166,18 +182,21 @@ def _latency(pairs: Requests, phase: Phase) -> tuple[int, Floats, Bools]:
     return skip, (second > limits).astype(float) - slow, slow
 
 
-def _within(worse: Floats, member: Bools, margin: float, skip: int) -> Floats:
-    """Return the harm of the pairs of one segment after each pair of any."""
+def _within(worse: Floats, member: Bools, each: Guardrail, skip: int) -> tuple[Floats, Floats]:
+    """Return harm and proof of the pairs of one segment after each pair of any."""
     member = member.copy()
     member[:, :skip] = False
     counts = np.cumsum(member, axis=1, dtype=np.int64)
     longest = int(counts[:, -1].max())
     if not longest:
-        return np.zeros(worse.shape)
+        return np.zeros(worse.shape), np.zeros(worse.shape)
     order = np.argsort(~member, axis=1, kind="stable")[:, :longest]
-    harm, _ = paired_twin(np.take_along_axis(worse, order, axis=1), margin)
-    result: Floats = np.take_along_axis(_padded(harm, 1), counts, axis=1)
-    return result
+    ordered = np.take_along_axis(worse, order, axis=1)
+    harm, proof = paired_twin(ordered, each.margin, each.bets)
+    return (
+        np.take_along_axis(_padded(harm, 1), counts, axis=1),
+        np.take_along_axis(_padded(proof, 1), counts, axis=1),
+    )
 
 
 def _padded(log_e: Floats, skip: int) -> Floats:

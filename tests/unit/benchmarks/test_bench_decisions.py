@@ -210,7 +210,11 @@ def test_shadow_twin_decides_as_the_product(world: str, kind: str, expected: str
     ],
 )
 def test_live_twin_decides_as_the_product(world: str, outcome: str) -> None:
-    """The product takes every step, and rolls back, at the second at which the simulation does."""
+    """The product takes every step, and rolls back, where the simulation does.
+
+    Within two seconds: the simulation takes the facts of one to come at once, the product moves its
+    capital after each.
+    """
     simulate, shadowing, serving = module("simulate"), module("shadowing"), module("serving")
     spec = quick_spec()
     declared = module("worlds").WORLDS[world]
@@ -244,12 +248,10 @@ def test_live_twin_decides_as_the_product(world: str, outcome: str) -> None:
             break
     action = {"rolled_back": "rollback", "promoted": "succeed"}[outcome]
     assert (found.action, ending.outcome) == (action, outcome)
-    assert (ending.step, ending.requests, ending.served, ending.pairs) == (
-        product.step.index,
-        requests,
-        served,
-        product.pairs,
-    )
+    assert ending.step == product.step.index
+    assert abs(ending.requests - requests) <= 2 * product.rate
+    assert abs(ending.served - served) <= 2 * product.rate
+    assert abs(ending.pairs - product.pairs) <= 2 * product.rate
 
 
 def test_limit_of_the_twin_moves_as_the_products() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from gateway.split import Split
-from rollout.capital import POWER, RESERVE
+from rollout.capital import CASH, DOUBT, POWER
 from rollout.evidence import OVERALL, EvidenceState, start_evidence
 from rollout.folding import fold
 from rollout.moves import resumed
@@ -26,26 +26,28 @@ def _round_trip(state: EvidenceState) -> EvidenceState:
     return EvidenceState.from_json(json.loads(json.dumps(state.to_json(), sort_keys=True)))
 
 
-def _paired(c: Any) -> dict[str, float]:
-    return {
-        metric.name: exp(c.evidence.metrics[metric.name].paired[OVERALL].log_e_harm)
-        for metric in c.spec.guardrails
-    }
+def _paired(c: Any) -> dict[str, tuple[float, float]]:
+    states = {m.name: c.evidence.metrics[m.name].paired[OVERALL] for m in c.spec.guardrails}
+    return {n: (exp(s.log_e_harm), exp(s.log_e_non_inferior)) for n, s in states.items()}
 
 
 def test_capital_is_that_of_the_formula(case: Make) -> None:
-    """Of each fact: shares by weight and e-value before it, times what each e-value grew by."""
+    """Of each fact: shares by weight and e-values before it, times what each e-value grew by."""
     c = case()
-    weights = {"judge_win_rate": 1.0, "format_valid": 4.0, "error_rate": 1.0}
-    capital, before = 1.0 - RESERVE, _paired(c)
+    weights = {"judge_win_rate": 1.0, "format_valid": 8.0, "error_rate": 1.0}
+    capital, before = 1.0, _paired(c)
     facts = [{"format_valid": [0, 1]}, {"error_rate": [1, 0]}, {"format_valid": [0, 1]}]
     for failures in facts:
         c.add(c.pair(score=-0.5, judge="lean_loss", failures=failures))
         after = _paired(c)
-        parts = {name: weight * before[name] ** POWER for name, weight in weights.items()}
-        grown = sum(part * after[name] / before[name] for name, part in parts.items())
-        capital, before = capital * grown / sum(parts.values()), after
-        assert c.evidence.log_harm == pytest.approx(log(RESERVE + capital), abs=1e-12)
+        cash = CASH * sum(weights.values())
+        parts = {
+            name: weight * before[name][0] ** POWER / before[name][1] ** DOUBT
+            for name, weight in weights.items()
+        }
+        grown = cash + sum(part * after[name][0] / before[name][0] for name, part in parts.items())
+        capital, before = capital * grown / (cash + sum(parts.values())), after
+        assert c.evidence.log_harm == pytest.approx(log(capital), abs=1e-12)
     assert start_evidence(c.spec).log_harm == 0.0
 
 
@@ -89,17 +91,19 @@ def test_a_new_epoch_keeps_the_capital(case: Make) -> None:
     assert c.evidence.log_harm > earned
 
 
-def test_reserve_is_bet_from_the_first_user_on(case: Make) -> None:
-    """A sound shadow loses most of the bets and not the reserve, which then is bet on live ones."""
+def test_a_sound_shadow_leaves_capital_for_live_requests(case: Make) -> None:
+    """What is being proven sound is left for cash; one bad window then finds more than it lost."""
     c = case()
-    facts = [c.pair(score=1.0, judge="win", failures={"format_valid": [1, 0]})] * 400
-    facts += [c.pair(failures={"error_rate": [1, 0]})] * 400
-    c.add(*facts)
-    assert log(RESERVE) <= c.evidence.log_harm < log(1.3 * RESERVE)
+    better = {"format_valid": [1, 0], "error_rate": [1, 0]}
+    c.add(*[c.pair(score=1.0, judge="win", failures=better)] * 400)
+    assert all(harm < 1e-3 and proof > 1e3 for harm, proof in _paired(c).values())
+    assert log(0.2) < c.evidence.log_harm < 0.0
     c.enter(1)
     before = c.evidence.log_harm
     c.add(c.window(candidate=100, baseline=900, base_errors=20))
-    assert c.evidence.log_harm < before
+    assert before - 1.0 < c.evidence.log_harm < before
+    c.add(c.window(candidate=100, baseline=900, errors=20))
+    assert c.evidence.log_harm > log(20)
 
 
 def test_distrusted_pairs_give_back_what_they_earned(case: Make) -> None:
@@ -117,13 +121,22 @@ def test_distrusted_pairs_give_back_what_they_earned(case: Make) -> None:
 def test_a_thirteenth_segment_does_not_move_the_others_slots(case: Make) -> None:
     """A segment's first pair bets a slot that was kept; one beyond all slots counts overall."""
     c = case(analysis={**_analysis(), "segments": ["category"]})
-    for n in range(13):
-        c.add(c.pair(segment=f"s{n:02}", failures=BROKEN if n == 12 else None))
+    for n in range(12):
+        c.add(c.pair(segment=f"s{n:02}"))
+    held, mine = CASH * 10, 0.0
+    for metric, weight in (("judge_win_rate", 1.0), ("format_valid", 8.0), ("error_rate", 1.0)):
+        known = c.evidence.metrics[metric].paired
+        trust = {name: exp(-DOUBT * each.log_e_non_inferior) for name, each in known.items()}
+        held += weight * sum(
+            part * (0.5 if n == OVERALL else 0.5 / 12) for n, part in trust.items()
+        )
+        if metric == "format_valid":
+            mine = weight * 0.5 * trust[OVERALL]
+    c.add(c.pair(segment="s12", failures=BROKEN))
     assert len(c.evidence.segments()) == 12
     overall = c.evidence.metrics["format_valid"].paired[OVERALL].log_e_harm
-    grown = 1 + 4 / 6 * 0.5 * (exp(overall) - 1)
-    expected = log(RESERVE + (1 - RESERVE) * grown)
-    assert c.evidence.log_harm == pytest.approx(expected, abs=1e-12)
+    expected = log((held + mine * (exp(overall) - 1)) / held)
+    assert c.evidence.log_harm == pytest.approx(expected, abs=1e-12) != 0.0
 
 
 @pytest.mark.parametrize(("why", "left"), [("failure", 0.0), ("approval", 3.5)])

@@ -10,7 +10,7 @@ import pytest
 
 from rollout.statistics import LiveState
 
-RATIOS = dict(zip((1.25, 1.5, 2, 3, 5, 10, 20, 50), (2, 3, 4, 4, 3, 2, 1, 1), strict=True))
+RATIOS = dict(zip((1.25, 1.5, 2, 3, 5, 10, 20, 50), (1, 2, 4, 5, 4, 2, 1, 1), strict=True))
 
 
 def window(state: LiveState, share: float, candidate: int, failures: int) -> LiveState:

@@ -21,23 +21,29 @@ RATIO_LOG_E = 3.6997595965386787
 SAVVI_ODDS = 11.054126973014402
 """`Multinomial(0.05, [0.25, 0.75])` of savvi 0.3.1 (by arXiv 2011.03567's authors) at 40 and 60."""
 
-FOUR_FAILURES = 6.18833625
-"""Mean of (1 + λ)^4 over the grid, in exact fractions."""
+FOUR_FAILURES = 5.22062
+"""Sum of weight · (1 + λ)^4 over the fixed stakes, in exact fractions."""
 
-GRID = [Fraction(5 + 10 * step, 100) for step in range(10)]
-
-
-def grid_capital(state: PairedState) -> float:
-    """Mean capital of the linear grid alone, from the harm mixture and its design bets."""
-    designs = np.dot((0.2, 0.4, 0.4), np.exp(state.harm_bets))
-    return 2 * exp(state.log_e_harm) - float(designs)
+STAKES = {
+    Fraction(3, 10): Fraction(1, 5),
+    Fraction(1, 2): Fraction(2, 5),
+    Fraction(4, 5): Fraction(1, 4),
+}
 
 
-def test_linear_grid_in_exact_fractions() -> None:
-    """The grid's capital equals the product form, worked out without rounding."""
+def fixed_capital(state: PairedState) -> float:
+    """Capital on fixed stakes alone: that on harm, less a twentieth on each design bet."""
+    return exp(state.log_e_harm) - 0.05 * float(np.sum(np.exp(state.harm_bets)))
+
+
+def test_fixed_stakes_in_exact_fractions() -> None:
+    """Their capital equals the product form, worked out without rounding."""
     state = PairedState.start(kind="binary", margin=0.01).update_many(STREAM)
-    exact = sum(prod((1 + bet * z for z in STREAM), start=Fraction(1)) for bet in GRID) / 10
-    assert grid_capital(state) == pytest.approx(float(exact), rel=1e-12)
+    exact = sum(
+        weight * prod((1 + bet * z for z in STREAM), start=Fraction(1))
+        for bet, weight in STAKES.items()
+    )
+    assert fixed_capital(state) == pytest.approx(float(exact), rel=1e-12)
 
 
 @pytest.mark.parametrize("process", ["harm", "non_inferior"])
@@ -130,7 +136,7 @@ def test_reference_constants() -> None:
     ratio = SampleRatioState.start(share=0.5).update(70, 100)
     assert ratio.log_e == pytest.approx(RATIO_LOG_E, rel=1e-9)
     wins = PairedState.start(kind="binary", margin=0.01).update_many([1] * 4)
-    assert grid_capital(wins) == pytest.approx(FOUR_FAILURES, rel=1e-12)
+    assert fixed_capital(wins) == pytest.approx(FOUR_FAILURES, rel=1e-12)
 
 
 def test_sample_ratio_beside_savvi() -> None:

@@ -10,7 +10,11 @@ import pytest
 
 from rollout.statistics import PairedState
 
-LINEAR = [0.05, 0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95]
+FAILURES = ((0.3, 0.2), (0.5, 0.4), (0.8, 0.25))
+"""Fixed stakes on failures, with the capital on each."""
+
+AMOUNTS = ((0.2, 1 / 6), (0.4, 1 / 6), (0.7, 1 / 6))
+"""The same on amounts."""
 
 
 def design(effect: float, moment: float) -> float:
@@ -21,20 +25,20 @@ def design(effect: float, moment: float) -> float:
 def test_two_pairs_by_hand() -> None:
     """A win and a loss leave exactly the capital that the formulas give."""
     state = PairedState.start(kind="binary", margin=0.01).update(1).update(-1)
-    linear = sum((1 + bet) * (1 - bet) for bet in LINEAR) / 10
-    harm, proof = 0.0, 0.0
-    for factor, harm_weight, proof_weight in ((0.5, 0.2, 0.1), (1, 0.4, 0.8), (2, 0.4, 0.1)):
-        first, second = design(factor * 0.01, 0.5), design(factor * 0.01, 1.5 / 2)
-        harm += harm_weight * (1 + first) * (1 - second)
+    harm = sum(weight * (1 + bet) * (1 - bet) for bet, weight in FAILURES)
+    proof = 0.0
+    for factor, proof_weight in ((0.5, 0.1), (1, 0.8), (2, 0.1)):
+        first, second = design(factor * 0.01, 0.25), design(factor * 0.01, 1.25 / 2)
+        harm += 0.05 * (1 + first) * (1 - second)
         proof += proof_weight * (1 + first * (0.01 - 1)) * (1 + second * (0.01 + 1))
-    assert state.log_e_harm == pytest.approx(log((linear + harm) / 2), rel=1e-12)
+    assert state.log_e_harm == pytest.approx(log(harm), rel=1e-12)
     assert state.log_e_non_inferior == pytest.approx(log(proof), rel=1e-12)
 
 
 def test_design_bet_is_the_growth_optimal_stake() -> None:
-    """The first design bet solves m·λ² + v·λ = m at the prior second moment of one half."""
-    stake = design(0.1, 0.5)
-    assert 0.1 * stake**2 + 0.5 * stake == pytest.approx(0.1)
+    """The first design bet solves m·λ² + v·λ = m at the prior second moment of a quarter."""
+    stake = design(0.1, 0.25)
+    assert 0.1 * stake**2 + 0.25 * stake == pytest.approx(0.1)
     state = PairedState.start(kind="mean", margin=0.1).update(1.0)
     assert state.harm_bets[1] == pytest.approx(log(1 + stake))
 
@@ -105,12 +109,9 @@ def test_values_between_lattice_points_keep_the_mean_and_lose_capital_only() -> 
     assert state.mean == pytest.approx(1 / 3)
     assert sum(count for _, count in state.counts) == pytest.approx(3)
     assert sum(value * count for value, count in state.counts) == pytest.approx(1)
-    grid = sum((1 + bet / 3) ** 3 for bet in LINEAR) / 10
-    designs = sum(
-        weight * exp(capital)
-        for weight, capital in zip((0.2, 0.4, 0.4), state.harm_bets, strict=True)
-    )
-    exact = log((grid + designs) / 2)
+    fixed = sum(weight * (1 + bet / 3) ** 3 for bet, weight in AMOUNTS)
+    designs = sum(0.25 * exp(capital) for capital in state.harm_bets[1:])
+    exact = log(fixed + designs)
     assert exact - 1e-3 < state.log_e_harm <= exact
 
 

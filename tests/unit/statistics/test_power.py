@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import inf, log
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -64,10 +65,12 @@ def test_paired_times_are_those_of_the_state(
 ) -> None:
     """The median and the 80% quantile lie within 15%, and the noise of 150 runs, of the truth."""
     scaled = 2 * margin if kind == "score" else margin
-    run = paired_harm if what == "harm" else paired_proof
-    at = looks(6000)
-    rng = np.random.default_rng(3)
-    found = first_reach(run(rng, truth, scaled, at, 2000), at, PROOF)
+    at, rng = looks(6000), np.random.default_rng(3)
+    if what == "harm":
+        log_e = paired_harm(rng, truth, scaled, at, 2000, kind=cast("Any", kind))
+    else:
+        log_e = paired_proof(rng, truth, scaled, at, 2000)
+    found = first_reach(log_e, at, PROOF)
     median, most = quantiles(found)
     limit = min(6000, int(3 * most))
     times = sorted(_one_by_one(kind, truth, margin, what, seed, limit) for seed in range(150))
@@ -77,20 +80,23 @@ def test_paired_times_are_those_of_the_state(
 
 
 @pytest.mark.parametrize(
-    ("truth", "margin", "what", "median", "most"),
+    ("truth", "margin", "kind", "median", "most"),
     [
-        (Differences(0.028, 0.008), 0.01, "harm", 539, 869),
-        (Differences(0.55, 0.45), 0.1, "harm", 659, 1188),
-        (Differences(0.35, 0.35), 0.1, "proof", 330, 620),
+        (Differences(0.028, 0.008), 0.01, "binary", 482, 847),
+        (Differences(0.55, 0.45), 0.1, "score", 562, 1125),
+        (Differences(0.35, 0.35), 0.1, "proof", 337, 636),
     ],
 )
 def test_paired_times_stay_where_they_were(
-    truth: Differences, margin: float, what: str, median: float, most: float
+    truth: Differences, margin: float, kind: Any, median: float, most: float
 ) -> None:
     """Figures of the seeded benchmark, which runs every observation, within 15%."""
-    run = paired_harm if what == "harm" else paired_proof
-    at = looks(20_000)
-    found = first_reach(run(np.random.default_rng(1), truth, margin, at, 2000), at, PROOF)
+    rng, at = np.random.default_rng(1), looks(20_000)
+    if kind == "proof":
+        log_e = paired_proof(rng, truth, margin, at, 2000)
+    else:
+        log_e = paired_harm(rng, truth, margin, at, 2000, kind=kind)
+    found = first_reach(log_e, at, PROOF)
     assert quantiles(found) == pytest.approx((median, most), rel=0.15)
 
 

@@ -14,7 +14,7 @@ from rollout.statistics import QuantileState, RateLimitState, SampleRatioState
 def test_rate_limit_is_a_mixture_of_likelihood_ratios() -> None:
     """Five failures in 100 requests against a limit of 2% have the capital of the formula."""
     state = RateLimitState.start(limit=0.02).update(requests=100, failures=5)
-    ratios, weights = (1.25, 1.5, 2, 3, 5, 10, 20, 50), (2, 3, 4, 4, 3, 2, 1, 1)
+    ratios, weights = (1.25, 1.5, 2, 3, 5, 10, 20, 50), (1, 2, 4, 5, 4, 2, 1, 1)
     capital = sum(
         weight / 20 * ratio**5 / (1 + 0.02 * (ratio - 1)) ** 100
         for ratio, weight in zip(ratios, weights, strict=True)
@@ -46,7 +46,7 @@ def test_limit_moves_with_the_baseline_and_every_request_keeps_its_own() -> None
     state = state.update_baseline(requests=1, failures=0)
     assert state.limit == pytest.approx(0.06)
     state = state.update(requests=50, failures=3)
-    ratios, weights = (1.25, 1.5, 2, 3, 5, 10, 20, 50), (2, 3, 4, 4, 3, 2, 1, 1)
+    ratios, weights = (1.25, 1.5, 2, 3, 5, 10, 20, 50), (1, 2, 4, 5, 4, 2, 1, 1)
     capital = sum(
         weight / 20 * ratio**8 / (1 + 0.02 * (ratio - 1)) ** 100 / (1 + 0.06 * (ratio - 1)) ** 50
         for ratio, weight in zip(ratios, weights, strict=True)
