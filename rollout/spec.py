@@ -190,6 +190,11 @@ class RolloutSpec(Section):
     on_sample_ratio_mismatch: Literal["hold", "pause"] = Field(
         "hold", description="The arms' traffic is not as declared."
     )
+    on_baseline_change: Literal["restart", "supersede", "pause"] = Field(
+        "restart",
+        description="Another model became the baseline while only mirrored pairs were gathered: "
+        "start again as the next generation, end, or wait for a person.",
+    )
 
     @model_validator(mode="after")
     def _steps_in_order(self) -> RolloutSpec:
