@@ -189,17 +189,6 @@ def test_promotion_and_return_to_the_former_baseline(world: Any) -> None:
     assert drained["time_to_zero"] == pytest.approx(0.02)
 
 
-def test_promotion_pauses_what_is_compared_with_the_former_baseline(world: Any) -> None:
-    """Another rollout's evidence is about a baseline that serves no more."""
-    _progressing(world)
-    second = {**world.default_spec, "name": "bot-v3", "candidate": {"deployment": "newer"}}
-    world.apply(second)
-    world.tick(1)
-    world.service.promote("bot-v2", actor=ALICE)
-    world.tick(1)
-    assert world.record("bot-v3").paused.reason == "baseline_changed"
-
-
 def test_approval_step_waits_for_a_person(world: Any) -> None:
     """A pause for approval is not ended by resume, and goes on after approve."""
     steps = [
