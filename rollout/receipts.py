@@ -69,6 +69,7 @@ def describe(record: Record, *, weight_bp: int = 0) -> dict[str, Any]:
         "weight": weight_bp / 100,
         "paused": record.paused.to_json() if record.paused else None,
         "note": record.note,
+        "waiting": record.waiting or None,
         "revision": record.revision,
         "spec_hash": record.spec_hash,
         "candidate_revision": record.candidate_revision,

@@ -16,6 +16,7 @@ from gateway.settings import Settings
 from gateway.store import Store
 from rollout.api import (
     audit,
+    comparing,
     docs_page,
     fleet,
     gateways,
@@ -80,7 +81,7 @@ def create_app(
     app.state.registry = metrics if metrics is not None else CollectorRegistry()
     install_handlers(app)
     api = APIRouter(prefix=API_PREFIX)
-    for part in (rollouts, replays, plans, pairs, operations, outcomes):
+    for part in (rollouts, comparing, replays, plans, pairs, operations, outcomes):
         api.include_router(part.router)
     for part in (fleet, gateways, audit, tokens):
         api.include_router(part.router)

@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from rollout.waiting import WaitReason
+
 __all__ = [
     "Applied",
     "Counts",
@@ -79,6 +81,10 @@ class RolloutSummary(BaseModel):
     steps: int = Field(description="How many steps the plan has.")
     weight: float = Field(description="The candidate's live share, in percent.")
     paused: PausedInfo | None
+    waiting: WaitReason | None = Field(
+        description="What it waits for, though its own evidence would let it go on: another "
+        "rollout's live traffic, a candidate that does not answer, arms that have changed."
+    )
     revision: int = Field(description="Grows with every transition; for if_revision.")
     spec_hash: str
     created_at: float

@@ -89,6 +89,28 @@ def index(
 
 
 @app.command()
+def compare(
+    route: Annotated[str, typer.Option("--route", help="The route: the model clients ask for.")],
+    *,
+    finished: Annotated[
+        bool, typer.Option("--all", help="Those that are over too, the latest generation of each.")
+    ] = False,
+    url: Url = None,
+    token: Token = None,
+    as_json: Json = False,
+) -> None:
+    """Show all candidates on a route side by side: where each is, its evidence, what it costs."""
+    with AdminClient(url or default_url(), token) as client:
+        document = client.get("/compare", route=route, finished="true" if finished else None)
+    if as_json:
+        _print_json(document)
+        return
+    from rollout.cli.render_compare import print_comparison
+
+    print_comparison(document)
+
+
+@app.command()
 def status(
     name: Name,
     *,
