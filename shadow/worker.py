@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
@@ -90,8 +91,11 @@ class Worker:
                 if claims:
                     wait = SHORTEST_WAIT_S
                     continue
-                await asyncio.wait([stopped], timeout=wait)
-                wait = min(LONGEST_WAIT_S, wait * 2)
+                # A pair that ends makes room for its own rollout's next one.
+                ended, _ = await asyncio.wait(
+                    [stopped, *self._work], timeout=wait, return_when=asyncio.FIRST_COMPLETED
+                )
+                wait = wait if ended else min(LONGEST_WAIT_S, wait * 2)
         finally:
             stopped.cancel()
 
@@ -105,9 +109,11 @@ class Worker:
                     self.settings.claim_lease,
                     self.settings.max_attempts,
                     self.settings.capture_ttl,
+                    self.settings.concurrency,
                 ),
                 now=self.clock(),
                 limit=limit,
+                busy=Counter(claim.rollout_id for claim in self._work.values()),
                 expired=self._expired,
             )
             if not claims:

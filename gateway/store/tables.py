@@ -178,7 +178,7 @@ class PairRow(SQLModel, table=True):
     __tablename__: ClassVar[Any] = "pair"
     __table_args__: ClassVar[Any] = (
         UniqueConstraint("rollout_id", "capture_id", "stream", name="uq_pair_capture"),
-        Index("ix_pair_claim", "state", "lease_until", "id"),
+        Index("ix_pair_claim", "state", "rollout_id", "lease_until", "id"),
         Index("ix_pair_rollout", "rollout_id", "id"),
     )
     id: int | None = Field(default=None, sa_column=Column(_BIG, primary_key=True))
