@@ -206,7 +206,7 @@ class Observation:
         ):
             sample.outcome = "shed"
         if sample.outcome is not None:
-            self._buffer.dismiss(sample.pairs, sample.outcome)
+            self._buffer.dismiss(sample.pairs, sample.outcome, self._inbound.segment)
         if any(stream == "mirror" for _, stream in sample.pairs):
             self._route.metrics.capture(sample.outcome or "pending")
 

@@ -24,6 +24,7 @@ from rollout.statistics import (
 )
 from rollout.statistics.clusters import ClusterMeans
 from rollout.statistics.labels import LabelState
+from rollout.statistics.subset import SubsetState
 from rollout.steps import Step
 
 __all__ = [
@@ -146,7 +147,8 @@ class EvidenceState:
     missing data and nothing else. ``open`` holds the users whose pairs are being made into one,
     ``seen`` those whose first pair has counted (see :mod:`rollout.clustering`). ``log_harm`` is
     the natural log of the guardrails' capital on harm, which outlives steps and epochs (see
-    :mod:`rollout.capital`).
+    :mod:`rollout.capital`). ``subset`` tests whether the pairs that were compared are a fair sample
+    of those that were drawn.
     """
 
     metrics: Mapping[str, MetricEvidence]
@@ -169,6 +171,7 @@ class EvidenceState:
     open: tuple[OpenCluster, ...] = ()
     seen: ClusterMeans | None = None
     log_harm: float = 0.0
+    subset: SubsetState | None = None
 
     @property
     def consecutive_judge_errors(self) -> int:
@@ -189,12 +192,14 @@ class EvidenceState:
         document["breakers"] = dict(self.breakers)
         document["open"] = [cluster.to_json() for cluster in self.open]
         document["seen"] = self.seen.to_json() if self.seen else None
+        document["subset"] = self.subset.to_json() if self.subset else None
         return document
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> EvidenceState:
         """Build the state from its JSON document."""
         ratio, seen = document["sample_ratio"], document.get("seen")
+        subset = document.get("subset")
         return cls(
             **{
                 **document,
@@ -206,6 +211,7 @@ class EvidenceState:
                 "breakers": dict(document["breakers"]),
                 "open": tuple(map(OpenCluster.from_json, document.get("open", ()))),
                 "seen": ClusterMeans.from_json(seen) if seen else None,
+                "subset": SubsetState.from_json(subset) if subset else None,
             }
         )
 

@@ -22,11 +22,19 @@ from rollout.evidence import (
     start_paired,
 )
 from rollout.folding_live import live, outcome, query, segments_of, window
-from rollout.observations import difference_of, failures_of, judged, ranked_worst, with_latency
+from rollout.observations import (
+    count_of,
+    difference_of,
+    failures_of,
+    judged,
+    ranked_worst,
+    with_latency,
+)
 from rollout.spec import MetricSpec, RolloutSpec
 from rollout.spec_metrics import RELATIVE_METRICS
 from rollout.statistics import PairedState
 from rollout.statistics.labels import LabelState
+from rollout.statistics.subset import SubsetState
 
 __all__ = ["fold", "update"]
 
@@ -86,7 +94,26 @@ def _pair(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> EvidenceSt
         step_pairs=state.step_pairs + 1,
         last_pair_at=max(state.last_pair_at, fact.at),
         recent=judged(state.recent, payload["judge"]),
+        subset=_with_pair(state.subset, fact),
     )
+
+
+def _with_pair(subset: SubsetState | None, fact: Evidence) -> SubsetState | None:
+    """Return what is known of the pairs' segments after a pair, which was compared or lost."""
+    kept = fact.payload.get("kept")
+    if kept is None:
+        return subset  # of a version that did not say
+    before = subset or SubsetState(limit=MAX_SEGMENTS)
+    return before.update(fact.segment, compared=int(bool(kept)), dropped=int(not kept))
+
+
+def _dropped(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> EvidenceState:  # noqa: ARG001
+    """Return the state after requests were drawn for the mirror that never became pairs."""
+    subset = state.subset or SubsetState(limit=MAX_SEGMENTS)
+    for segment, outcomes in sorted(fact.payload["segments"].items()):
+        counts = [count_of(outcomes, outcome) for outcome in outcomes]
+        subset = subset.update(segment, dropped=sum(counts))
+    return replace(state, subset=subset)
 
 
 def _one_a_cluster(
@@ -239,4 +266,5 @@ _KINDS = {
     "outcome": outcome,
     "query": query,
     "label": _label,
+    "dropped": _dropped,
 }

@@ -16,6 +16,10 @@ _DELIVERY = frozenset(
 )
 
 
+_KEPT = frozenset({"compared", "candidate_failed"})
+"""Outcomes of pairs that say something; whatever else ends a pair loses it."""
+
+
 def pair_payload(
     *,
     pair_id: int,
@@ -31,6 +35,7 @@ def pair_payload(
         "pair_id": pair_id,
         "capture_id": capture_id,
         "cluster": cluster,
+        "kept": decision.outcome in _KEPT,
         "judge": decision.judge,
         "score": decision.score,
         "failures": {

@@ -6,6 +6,7 @@ meets a row that is no longer its own, and changes nothing.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil
@@ -133,6 +134,7 @@ def _claim_batch(
         row.lease_until, row.attempts = now + rules.lease_s, row.attempts + 1
     session.flush()
     _move(store, session, [(row.rollout_id, row.stream, EXPIRED) for row in gone])
+    _tell_of_expired(store, session, gone, rollouts, now)
     captures = _captures(session, [row.capture_id for row in kept])
     names = {number: (row.route, row.name) for number, row in rollouts.items()}
     lost = ("unknown", "unknown")
@@ -317,3 +319,23 @@ def _move(store: Store, session: Session, ended: Sequence[tuple[int, str, str]])
     changes = [(rollout, stream, PENDING, -1) for rollout, stream, _ in ended]
     changes += [(rollout, stream, outcome, 1) for rollout, stream, outcome in ended]
     move_funnel(store, session, changes)
+
+
+def _tell_of_expired(
+    store: Store,
+    session: Session,
+    gone: Sequence[PairRow],
+    rollouts: Mapping[int, RolloutRow],
+    now: float,
+) -> None:
+    """Append which segments' mirrored pairs expired, to rollouts that still want to know."""
+    lost: dict[int, Counter[str]] = {}
+    for row in gone:
+        going_on = row.rollout_id in rollouts and rollouts[row.rollout_id].phase not in FINISHED
+        if row.stream == "mirror" and going_on:
+            lost.setdefault(row.rollout_id, Counter())[row.segment or ""] += 1
+    for rollout_id in sorted(lost):
+        segments = {name: {EXPIRED: count} for name, count in sorted(lost[rollout_id].items())}
+        append_evidence(
+            store, session, rollout_id, [Evidence("dropped", now, {"segments": segments})]
+        )

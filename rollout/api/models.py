@@ -27,7 +27,9 @@ __all__ = [
     "RolloutList",
     "RolloutStatus",
     "RolloutSummary",
+    "SegmentShareInfo",
     "StepInfo",
+    "SubsetReport",
     "TransitionInfo",
     "TransitionList",
 ]
@@ -281,6 +283,25 @@ class Explanation(RolloutStatus):
     )
 
 
+class SegmentShareInfo(BaseModel):
+    """A segment's part of the mirrored pairs."""
+
+    segment: str = Field(description="Empty: pairs without one, and segments beyond the first 12.")
+    drawn: float = Field(description="Its share of the pairs that were drawn, as a fraction.")
+    compared: float = Field(description="Its share of those that were compared, as a fraction.")
+
+
+class SubsetReport(BaseModel):
+    """Whether the pairs that were compared are a fair sample of those that were drawn."""
+
+    compared: int
+    dropped: int = Field(
+        description="Drawn and lost: shed, over size, expired, unjudgeable, without a verdict."
+    )
+    log10_e_unfair: float = Field(description="Evidence that it depends on the segment; 3 holds.")
+    segments: list[SegmentShareInfo]
+
+
 class Funnel(BaseModel):
     """Where every eligible request ended, by stream. It adds up at all times."""
 
@@ -288,3 +309,4 @@ class Funnel(BaseModel):
     generation: int
     streams: dict[str, dict[str, int]] = Field(description="mirror, noise, live: outcome, count.")
     reconciles: bool = Field(description="Whether the outcomes add up to the eligible requests.")
+    subset: SubsetReport | None = Field(description="Null: no pair has ended yet.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from math import log, log10
 from typing import Any
 
@@ -13,6 +14,8 @@ from rollout.api.models import (
     Progress,
     RolloutStatus,
     RolloutSummary,
+    SegmentShareInfo,
+    SubsetReport,
     TransitionInfo,
 )
 from rollout.ledger import share_of
@@ -24,6 +27,7 @@ __all__ = [
     "funnel_reconciles",
     "operations",
     "status_of",
+    "subset_of",
     "summary_of",
     "transition_info",
 ]
@@ -118,6 +122,19 @@ def funnel_reconciles(funnel: Mapping[str, Mapping[str, int]]) -> bool:
     """Say whether every stream's outcomes add up to what was eligible."""
     return all(
         2 * outcomes.get("eligible", 0) == sum(outcomes.values()) for outcomes in funnel.values()
+    )
+
+
+def subset_of(record: Record) -> SubsetReport | None:
+    """Return whether the compared pairs are a fair sample of those drawn."""
+    subset = record.evidence.subset
+    if subset is None:
+        return None
+    return SubsetReport(
+        compared=subset.compared,
+        dropped=subset.dropped,
+        log10_e_unfair=subset.log_e / _LN10,
+        segments=[SegmentShareInfo(**asdict(each)) for each in subset.shares],
     )
 
 

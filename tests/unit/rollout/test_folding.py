@@ -358,3 +358,22 @@ def test_labels_and_every_judged_pair_reach_the_corrected_win_rate(case: Make) -
     labels = c.evidence.metrics["judge_win_rate"].labels
     assert (labels.n, labels.judged_n) == (1, 2)
     assert c.evidence.unreadable == 1
+
+
+def test_drawn_pairs_are_counted_by_segment_whatever_became_of_them(case: Make) -> None:
+    """Compared pairs, pairs without a verdict, and what never became a pair."""
+    c = case()
+
+    def pair(segment: str, *, kept: bool) -> Evidence:
+        made = c.pair(segment=segment)
+        return replace(made, payload={**made.payload, "kept": kept})
+
+    lost = {"segments": {"a": {"shed": 3, "over_size": 1}, "b": {"expired": 2}}}
+    c.add(c.pair(segment="old"))
+    assert c.evidence.subset is None
+    c.add(pair("a", kept=True), pair("b", kept=False), Evidence("dropped", NOW, lost))
+    assert c.evidence.subset.counts == (("a", 1, 4), ("b", 0, 3))
+    assert (c.evidence.pairs, c.evidence.unreadable) == (3, 0)
+    assert EvidenceState.from_json(json.loads(json.dumps(c.evidence.to_json()))) == c.evidence
+    c.add(Evidence("dropped", NOW, {"segments": {"a": {"shed": -1}}}))
+    assert c.evidence.unreadable == 1
