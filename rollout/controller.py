@@ -88,6 +88,8 @@ class Controller:
         self._persist_interval = persist_interval
         self._records: dict[int, Record] = {}
         self._saved: dict[int, tuple[float, _Progress]] = {}
+        self._fresh: list[int] = []
+        """Generations started in this look, to be looked at in it too."""
         self._renewed = _NEVER
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -119,6 +121,8 @@ class Controller:
         for rollout_id in ids:
             try:
                 self._look_at(rollout_id, now)
+                ids += self._fresh
+                self._fresh.clear()
             except Conflict as error:
                 _log.info("to be read again: %s", error)
                 self._forget(rollout_id)
@@ -204,6 +208,7 @@ class Controller:
             ended, started = self._restarter.restart(record, now=now)
             self._did(ended, now)
             if started is not None:
+                self._fresh.append(started[0].id)
                 self._emitter.tell(started[1])
         elif arms is not None and record.phase is not Phase.PAUSED:
             self._did(self._executor.pause(record, *arms, now=now), now)
