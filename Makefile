@@ -55,6 +55,10 @@ bench-decisions: install  ## this engine's decisions beside those of other rules
 bench-evidence: install  ## what one pair costs the controller (goal: under 200 µs)
 	$(BIN)/python tests/benchmarks/bench_evidence.py
 
+.PHONY: bench-evaluator
+bench-evaluator: install  ## what evaluating costs, and whether it is right (BENCH=--quick)
+	$(BIN)/python tests/benchmarks/bench_evaluator.py $(BENCH)
+
 .PHONY: bench-rollback
 bench-rollback: install  ## time to zero over 8 gateways on PostgreSQL (BENCH=--quick)
 	$(BIN)/python tests/benchmarks/bench_rollback.py $(BENCH)
