@@ -311,6 +311,7 @@ def _take_back(session: Session, each: Finished, now: float) -> bool:
             lease_until=0.0,
             **each.columns,
         )
+        .execution_options(synchronize_session=False)
     )
     return bool(done.rowcount)
 
