@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from gateway.errors import SettingsError
-from gateway.settings import Duration, Name
+from gateway.settings_values import Duration, Name
 from gateway.simulator.conditions import Circumstances, Override, Section
 
 __all__ = [
