@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from rollout.api.judging import missing_report
 from rollout.assessment import assess
 from rollout.evidence import OVERALL, EvidenceState
 from rollout.policy import decide
@@ -111,3 +112,27 @@ def test_the_counts_survive_storage_and_older_documents(case: Make) -> None:
     older = EvidenceState.from_json(document)
     assert older.metrics["judge_win_rate"].asked == {}
     assert assess(older, c.spec)[0].incomplete(c.spec) is None
+
+
+def test_the_api_shows_the_bounds_that_decide(case: Make) -> None:
+    """The report's counts are the evidence's own, overall first and then by segment."""
+    c = case(
+        analysis={
+            "metrics": [{"name": "judge_win_rate", "margin": 0.1}],
+            "segments": ["category"],
+            "min_samples": 100, "min_duration": "10s", "max_duration": "30m",
+        }
+    )  # fmt: skip
+    c.add(*(c.pair(segment="billing", score=1.0, judge="win") for _ in range(8)))
+    c.add(*(c.pair(segment="legal", score=None, judge="error") for _ in range(2)))
+    report = missing_report(c.evidence, c.spec)
+    assert report is not None
+    assert [(each.segment, each.given, each.missing) for each in report.counts] == [
+        (None, 8, 2),
+        ("billing", 8, 0),
+        ("legal", 0, 2),
+    ]
+    overall = report.counts[0]
+    assert (overall.share, overall.win_rate) == (0.2, 1.0)
+    assert (overall.worst, overall.best) == (pytest.approx(0.8), 1.0)
+    assert report.inconclusive is not None
