@@ -18,8 +18,6 @@ from urllib.parse import urlsplit
 
 import yaml
 from pydantic import (
-    BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -30,6 +28,9 @@ from pydantic import (
 )
 
 from gateway.errors import SettingsError
+from gateway.settings_judge import FirstStage, JudgeSettings, LocalJudge
+from gateway.settings_values import ByteSize, Duration, Name, Port, parse_bytes, parse_duration
+from gateway.settings_values import Section as _Section
 
 __all__ = [
     "Client",
@@ -37,8 +38,10 @@ __all__ = [
     "ControlSettings",
     "Deployment",
     "Escalation",
+    "FirstStage",
     "GatewaySettings",
     "JudgeSettings",
+    "LocalJudge",
     "Manifest",
     "Route",
     "Settings",
@@ -47,43 +50,6 @@ __all__ = [
     "parse_bytes",
     "parse_duration",
 ]
-
-_SIZES = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3}
-_SIZES |= {"kib": 1024, "mib": 1024**2, "gib": 1024**3}
-_DURATIONS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def parse_bytes(value: Any) -> Any:
-    """Turn ``16MiB``, ``4kB`` or a number into bytes. Raises ``ValueError`` for anything else."""
-    if not isinstance(value, str):
-        return value
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", value)
-    if match is None or match[2].lower() not in _SIZES:
-        raise ValueError("is not a size; write a number of bytes, or for example 512KiB or 16MiB")
-    return int(float(match[1]) * _SIZES[match[2].lower()])
-
-
-def parse_duration(value: Any) -> Any:
-    """Turn ``250ms``, ``30s``, ``15m``, ``6h``, ``1d``, ``1h30m`` or a number into seconds."""
-    if not isinstance(value, str):
-        return value
-    text = value.strip()
-    if re.fullmatch(r"\d+(\.\d+)?", text):
-        return float(text)
-    parts = re.findall(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)", text)
-    if not parts or re.sub(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*", "", text):
-        raise ValueError("is not a duration; write seconds, or for example 250ms, 30s, 15m or 6h")
-    return sum(float(number) * _DURATIONS[unit] for number, unit in parts)
-
-
-ByteSize = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
-Duration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0)]
-Port = Annotated[int, Field(ge=0, le=65535)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}$")]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class GatewaySettings(_Section):
@@ -211,7 +177,7 @@ class WorkerSettings(_Section):
 
     metrics_port: Port = Field(8092, description="Port of /metrics.")
     metrics_host: str = Field("127.0.0.1", description="Address of the /metrics listener.")
-    concurrency: int = Field(16, ge=1, le=1024, description="Pairs in work at a time.")
+    concurrency: int = Field(16, ge=1, le=10_000, description="Pairs in work at a time.")
     claim_batch: int = Field(32, ge=1, le=1000, description="Pairs claimed in one transaction.")
     claim_lease: Duration = Field(
         180.0, gt=0, description="Seconds until a claimed pair is given to another worker."
@@ -400,6 +366,12 @@ class Route(_Section):
     risk: str | None = Field(
         None, description="Where a request's risk tier stands: header:NAME or metadata.KEY."
     )
+    rubric: str | None = Field(
+        None, description="Path of the judge's rubric for this route; unset: the judge's own."
+    )
+    criteria: tuple[Annotated[str, Field(min_length=3, max_length=2000)], ...] = Field(
+        (), description="Sentences that the judge weighs on this route, added to the rubric."
+    )
 
     @field_validator("segment", "risk")
     @classmethod
@@ -409,17 +381,6 @@ class Route(_Section):
         ):
             raise ValueError("is no place in a request; write header:NAME or metadata.KEY")
         return value
-
-
-class JudgeSettings(_Section):
-    """The LLM judge that compares two answers."""
-
-    deployment: Name = Field(description="Deployment that judges; never one that serves an arm.")
-    rubric: str | None = Field(None, description="Path of the rubric, or none for the built-in.")
-    timeout: Duration = Field(60.0, gt=0, description="Seconds for one call.")
-    max_concurrency: int = Field(16, ge=1, description="Calls in flight.")
-    dollars_per_million_input_tokens: float = Field(0.0, ge=0, description="Price of input.")
-    dollars_per_million_output_tokens: float = Field(0.0, ge=0, description="Price of output.")
 
 
 class Client(_Section):
@@ -484,18 +445,23 @@ class Settings(_Section):
                     f"routes.{name}.baseline: no deployment is called {route.baseline!r}; "
                     f"declared are: {known}"
                 )
-        if self.judge is not None:
-            if self.judge.deployment not in self.deployments:
+        judges = self.judge.deployments() if self.judge is not None else {}
+        for field, judge in judges.items():
+            if judge not in self.deployments:
                 raise ValueError(
-                    f"judge.deployment: no deployment is called {self.judge.deployment!r}; "
-                    f"declared are: {known}"
+                    f"{field}: no deployment is called {judge!r}; declared are: {known}"
                 )
             for name, route in self.routes.items():
-                if route.baseline == self.judge.deployment:
+                if route.baseline == judge:
                     raise ValueError(
-                        f"judge.deployment: {self.judge.deployment!r} also serves the route "
-                        f"{name!r}; a judge never judges itself"
+                        f"{field}: {judge!r} also serves the route {name!r}; "
+                        "a judge never judges itself"
                     )
+        if len(set(judges.values())) < len(judges):
+            raise ValueError(
+                "judge.first_stage.deployment: is the judge itself; name a cheaper deployment, "
+                "or leave first_stage out"
+            )
         names = [client.name for client in self.clients]
         if len(set(names)) != len(names):
             raise ValueError("clients: two clients have the same name")
@@ -587,17 +553,26 @@ def _resolve_files(document: dict[str, Any], folder: Path) -> None:
                 raise SettingsError(f"can't read {schema}: {error.strerror}", field=field) from None
             except ValueError as error:
                 raise SettingsError(f"{schema} is not JSON: {error}", field=field) from None
+        _resolve_rubric(route, f"routes.{name}.rubric", folder)
     judge = document.get("judge")
-    if isinstance(judge, dict) and isinstance(judge.get("rubric"), str):
-        rubric = folder / judge["rubric"]
-        if not rubric.is_file():
-            raise SettingsError(f"can't read {judge['rubric']}: no such file", field="judge.rubric")
-        judge["rubric"] = str(rubric)
+    _resolve_rubric(judge, "judge.rubric", folder)
+    first = judge.get("first_stage") if isinstance(judge, dict) else None
+    local = first.get("local") if isinstance(first, dict) else None
+    if isinstance(local, dict) and isinstance(local.get("path"), str):
+        local["path"] = str(folder / local["path"])
     deployments = document.get("deployments")
     for deployment in deployments.values() if isinstance(deployments, dict) else ():
         for key in _FILES if isinstance(deployment, dict) else ():
             if isinstance(deployment.get(key), str):
                 deployment[key] = str(folder / deployment[key])
+
+
+def _resolve_rubric(section: Any, field: str, folder: Path) -> None:
+    if isinstance(section, dict) and isinstance(section.get("rubric"), str):
+        rubric = folder / section["rubric"]
+        if not rubric.is_file():
+            raise SettingsError(f"can't read {section['rubric']}: no such file", field=field)
+        section["rubric"] = str(rubric)
 
 
 def _settings_error(error: ValidationError) -> SettingsError:
