@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
 
 from shadow.answer import visible
 
@@ -13,15 +16,44 @@ _EDGE_CHARS = 450
 
 _APOSTROPHES = str.maketrans({"\u2019": "'", "\u2018": "'", "\u02bc": "'", "\u00a0": " "})
 
+_QUOTING = ("`", '"', ">", " '", "\u201c", "\u201e", "\u00ab", "\u300c", "\u2014", "\n'")
 _NOT_OWN = re.compile(
     r"```.*?(?:```|\Z)"  # code
     r"|`[^`\n]*`"
     r"|^[ \t]*>[^\n]*$"  # a quoted line
+    r"|^[ \t]*\u2014[^\n]*$"  # somebody speaks, as novels write it in many languages
     r'|"[^"\n]{0,400}"|\u201c[^\u201d\n]{0,400}\u201d|\u201e[^\u201c\u201d\n]{0,400}[\u201c\u201d]'
-    r"|\u00ab[^\u00bb\n]{0,400}\u00bb|\u300c[^\u300d\n]{0,400}\u300d",
+    r"|\u00ab[^\u00bb\n]{0,400}\u00bb|\u300c[^\u300d\n]{0,400}\u300d"
+    r"|(?<!\w)'(?:[^'\n]|(?<=\w)'(?=\w)){3,400}'(?!\w)",
     re.DOTALL | re.MULTILINE,
 )
 _DECORATION = re.compile(r"[*_#\s]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Phrases:
+    """Phrases in groups, each behind hints: plain words of which one stands in all its matches.
+
+    Looking for plain words is much faster than a regular expression with many branches, and most
+    texts have none of them.
+    """
+
+    groups: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...]
+
+    def search(self, text: str) -> re.Match[str] | None:
+        """Return the first group's match; texts are in lower case, as `opening` returns them."""
+        for hints, pattern in self.groups:
+            for hint in hints:
+                if hint in text:
+                    if (found := pattern.search(text)) is not None:
+                        return found
+                    break
+        return None
+
+
+def grouped(*groups: tuple[str, Iterable[str]]) -> Phrases:
+    """Compile groups of phrases, each after its hints (divided by `|`)."""
+    return Phrases(tuple((tuple(hints.split("|")), any_of(*phrases)) for hints, phrases in groups))
 
 
 def any_of(*phrases: str) -> re.Pattern[str]:
@@ -29,6 +61,7 @@ def any_of(*phrases: str) -> re.Pattern[str]:
     return re.compile("|".join(f"(?:{phrase})" for phrase in phrases))
 
 
+@lru_cache(maxsize=8)  # several checks look at the same two answers, one after the other
 def opening(text: str) -> str:
     """Return where an answer says what it does with the request: all of a short one, or its start.
 
@@ -38,6 +71,7 @@ def opening(text: str) -> str:
     return _own(shown if len(shown) <= SHORT_CHARS else shown[:_EDGE_CHARS])
 
 
+@lru_cache(maxsize=8)
 def edges(text: str) -> str:
     """Return all of a short answer, or start and end of a long one, as `opening` does."""
     shown = visible(text)
@@ -54,4 +88,6 @@ def squeezed(text: str) -> str:
 def _own(text: str) -> str:
     if not text.isascii():
         text = text.translate(_APOSTROPHES)
-    return _DECORATION.sub(" ", _NOT_OWN.sub(" ", text)).lower()
+    if text.startswith("'") or any(sign in text for sign in _QUOTING):
+        text = _NOT_OWN.sub(" ", text)
+    return _DECORATION.sub(" ", text).lower()
