@@ -6,15 +6,7 @@ only sound alike do not count.
 
 from __future__ import annotations
 
-from shadow.checks.wording import any_of
-
-HINTS: tuple[str, ...] = (
-    "n't", "not ", "no ", "unclear", "unable", "insufficient", "unknown", "impossible", "beyond",
-    "outside", "weiß", "nicht", "kein", "unbekannt", "ne ", "n'", "aucun", "impossible", "sais pas",
-    "non ", "não ", "niet", "geen", "onvoldoende", "nie ", "не ", "нет ",
-    "不", "没", "無", "无", "未", "ません", "なし", "없", "모르",
-)  # fmt: skip
-"""Every phrase below contains one of these; an answer without any needs no further look."""
+from shadow.checks.wording import Phrases, any_of, grouped
 
 NOT_ABSTAINING = any_of(
     r"i (?:don't|do not) know (?:about you\b|if you\b|whether you\b|how to thank|what i'd do)",
@@ -43,8 +35,7 @@ _FR_SOURCE = r"(?:documents?|contexte|textes?|sources?|informations?|passages?|d
 _ES_SOURCE = r"(?:documentos?|contexto|textos?|fuentes?|información|pasajes?|documentación)"
 _HOW = r"(?: (?:really|actually|currently|simply|just|honestly|also|unfortunately|reliably))?"
 
-ABSTAINS = any_of(
-    # English
+_ENGLISH = (
     rf"(?<!if )\b(?:i|we){_HOW} (?:don't|do not|didn't){_HOW} "
     r"(?:know\b|have (?:(?:any|enough|the|that|this|sufficient|specific|reliable|current|more|"
     r"much|further|a|an|real-time|up-to-date|relevant|detailed) )*(?:information|info|details?|"
@@ -77,7 +68,8 @@ ABSTAINS = any_of(
     r"impossible)(?: for me)? (?:from (?:the|"
     r"this|what)|to (?:say|tell|determine|know) (?:from|based|with|without|whether|if|what|when))",
     r"\b(?:beyond|outside)(?: of)?(?: the scope of)? my (?:knowledge|training|information)",
-    # German
+)
+_GERMAN = (
     r"\bich weiß (?:(?:es|das|leider|darauf|hierzu|dazu) )*nicht\b|"
     r"\bdas weiß ich (?:leider )?nicht",
     r"\b(?:ich habe|mir liegen|mir liegt|uns liegen|ich verfüge über|es gibt|liegen mir|"
@@ -90,7 +82,8 @@ ABSTAINS = any_of(
     r"(?:hervor|erwähn|enthalt|angegeben|genannt|angaben|informationen|hinweis)",
     r"\b(?:nicht genügend|nicht genug|unzureichende?|keine ausreichenden) (?:informationen|angaben|"
     r"daten|kontext)",
-    # French
+)
+_FRENCH = (
     r"\bje (?:ne )?(?:le )?sais pas\b",
     r"\bje (?:ne dispose|n'ai|ne possède)(?: \w+)? (?:pas|d'aucune?|aucune?)(?: [\w']+){0,3}? ?"
     r"(?:d')?(?:information|donnée|élément|renseignement|détail|idée)",
@@ -101,7 +94,8 @@ ABSTAINS = any_of(
     r"(?:pas|aucun)",
     r"\bil n'y a (?:pas|aucune?)(?: [\w']+){0,2} ?(?:d')?(?:information|mention|donnée)",
     r"\bimpossible de (?:dire|savoir|déterminer)",
-    # Spanish
+)
+_SPANISH = (
     r"\b(?:yo )?no (?:lo )?sé\b",
     r"\bno (?:dispongo|tengo|cuento)(?: con| de)?(?: \w+){0,3}? (?:información|datos|detalles|"
     r"conocimiento|contexto|idea)",
@@ -111,7 +105,8 @@ ABSTAINS = any_of(
     rf"incluye|"
     r"proporciona|aclara)",
     r"\bno hay (?:\w+ ){0,2}(?:información|datos|mención)",
-    # Italian, Portuguese, Dutch, Polish, Russian
+)
+_OTHERS = (
     r"\bnon (?:lo )?so\b(?! \w+re\b)|\bnon (?:ho|dispongo di)(?: \w+){0,3}? (?:informazioni|dati|"
     r"dettagli|idea)|\bnon (?:è possibile|posso) (?:dire|determinare|stabilire|confermare)",
     r"\b(?:contesto|documenti?|testo|fonti) (?:\w+ ){0,3}non (?:menziona|contiene|specifica|"
@@ -125,7 +120,8 @@ ABSTAINS = any_of(
     r"\bnie (?:wiem|mam (?:\w+ ){0,2}informacji|mogę (?:określić|stwierdzić))",
     r"\b(?:я )?не знаю\b|\bу меня нет (?:\w+ ){0,2}(?:информации|данных)|"  # noqa: RUF001 - Russian
     r"\bне могу (?:сказать|определить|подтвердить)",  # noqa: RUF001 - Russian
-    # Chinese, Japanese, Korean
+)
+_EAST = (
     r"我(?:也)?不(?:知道|清楚|确定)|没有(?:足够|相关|提供)*的?(?:信息|资料|数据)|信息不足|"
     r"无法(?:确定|判断|得知|确认)|(?:文中|文档|上下文|资料)[^。]{0,8}(?:没有|未)(?:提到|提及|"
     r"说明|包含)",
@@ -134,3 +130,16 @@ ABSTAINS = any_of(
     r"(?:잘 )?모르겠(?:습니다|어요)|(?:정보|자료|내용)(?:가|는|이|은)? ?(?:없습니다|"
     r"부족합니다)|알 수 없(?:습니다|어요)",
 )
+
+ABSTAINS: Phrases = grouped(
+    (
+        "n't|not |no |nowhere|unclear|unable|insufficient|impossible|beyond|outside|cannot",
+        _ENGLISH,
+    ),
+    ("weiß|nicht|kein|unzureichend", _GERMAN),
+    ("sais pas|je n|ne di|ne m|ne p|ne c|ne i|ne f|il n'y a|impossible de", _FRENCH),
+    ("no ", _SPANISH),
+    ("non |não |niet|geen|onvoldoende|nie w|nie m|не знаю|нет |не могу", _OTHERS),  # noqa: RUF001
+    ("不|没|無|无|未|ません|없|모르", _EAST),
+)
+"""An answer that says that it does not know, by language."""
