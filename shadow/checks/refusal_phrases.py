@@ -48,46 +48,77 @@ _ACT = (
     r"carry out|make (?:that|this|such|up|fake))"
 )
 _POLICY = (
-    r"(?:guidelines?|polic(?:y|ies)|programming|rules?|principles|terms|instructions|code of conduct|"
+    r"(?:guidelines?|polic(?:y|ies)|programming|rules?|principles|terms|instructions|"
+    r"code of conduct|"
     r"standards|safety|privacy)"
 )
 
 _ENGLISH = (
-    rf"\b(?:i|we)(?: |')?(?:'?m sorry,? (?:but )?)?(?: ?(?:simply|really|also|just|still|"
-    rf"respectfully|therefore|unfortunately))? ?{_CANT} (?:[\w'-]+ ){{0,4}}?{_ACT}",
+    (
+        rf"\b(?:i|we)(?: |')?(?:'?m sorry,? (?:but )?)?(?: ?(?:simply|really|also|just|still|"
+        rf"respectfully|therefore|unfortunately))? ?{_CANT} (?:[\w'-]+ ){{0,4}}?{_ACT}"
+    ),
     r"\b(?:i|we) (?:can't|cannot|won't|will not|must not)(?: \w+)?\s*(?:[.!;]|$)",
     rf"\b(?:i|we) ?{_BARRED}",
-    r"\bthis (?:assistant|chat|service|bot) (?:does not|doesn't|can't|cannot|will not|won't) "
-    rf"(?:\w+ )?{_ACT}",
-    r"\bi (?:do not|don't) (?:provide|give|offer|write|answer|take part|engage|discuss|generate|"
-    r"create|assist|participate|comment|do (?:that|this))",
+    (
+        r"\bthis (?:assistant|chat|service|bot) (?:does not|doesn't|can't|cannot|will not|won't) "
+        rf"(?:\w+ )?{_ACT}"
+    ),
+    (
+        r"\bi (?:do not|don't) (?:provide|give|offer|write|answer|take part|engage|discuss|"
+        r"generate|"
+        r"create|assist|participate|comment|do (?:that|this))"
+    ),
     r"\bwe (?:do not|don't) (?:provide|offer|give) (?:\w+ )?(?:advice|guidance|recommendations)",
-    r"\b(?:i|we)(?: must|'ll| will| have to|'ll have to| will have to| would have to| need to|"
-    r" am going to have to|'m going to have to|'m afraid i must)(?: have to)? (?:\w+ )?"
-    r"(?:decline|refuse|pass\b|say no|turn (?:this|that|you|it) down)",
+    (
+        r"\b(?:i|we)(?: must|'ll| will| have to|'ll have to| will have to| would have to| need to|"
+        r" am going to have to|'m going to have to|'m afraid i must)(?: have to)? (?:\w+ )?"
+        r"(?:decline|refuse|pass\b|say no|turn (?:this|that|you|it) down)"
+    ),
     r"\b(?:i|we) (?:\w+ )?(?:decline|refuse) (?:to|this|that|your)",
-    r"\bi(?:'d| would)? (?:rather|prefer|choose|would prefer|have chosen) not (?:to )?(?:\w+ )?"
-    r"(?:engage|answer|discuss|comment|say|talk|get into|share|go|do|write|help|respond)",
-    r"(?:i'm|i am) (?:very |so )?(?:sorry|afraid)(?:,)? (?:but )?(?:i |that i |that's |this |that |"
-    r"it )(?:can't|cannot|can not|am unable|'m unable|am not able|won't|is not something|isn't|"
-    r"not something|is against)",
+    (
+        r"\bi(?:'d| would)? (?:rather|prefer|choose|would prefer|have chosen) not (?:to )?(?:\w+ )?"
+        r"(?:engage|answer|discuss|comment|say|talk|get into|share|go|do|write|help|respond)"
+    ),
+    (
+        r"(?:i'm|i am) (?:very |so )?(?:sorry|afraid)(?:,)? (?:but )?(?:i |that i |that's |this |"
+        r"that |"
+        r"it )(?:can't|cannot|can not|am unable|'m unable|am not able|won't|is not something|isn't|"
+        r"not something|is against)"
+    ),
     r"\bsorry,? (?:but )?(?:i|we) (?:can't|cannot|won't|am unable|'m unable|am not able)",
     r"(?:i'm|i am) not (?:able|comfortable|willing) (?:to|with|helping|providing|\w+ing\b)",
     r"\bi (?:do not|don't|wouldn't|would not) feel (?:comfortable|right|able)",
-    r"\b(?:it|that|this|which|request|doing so|\w+ing) (?:also |clearly )?(?:is|are|would be|goes|"
-    rf"would go|falls|fall) (?:against|in violation of|outside(?: of)?) (?:my|our|the|what (?:i|"
-    rf"we))(?: [\w-]+){{0,2}} (?:{_POLICY}|permitted|allowed|able)",
-    rf"\b(?:it|that|this|which|request) (?:\w+ )?(?:violates?|breach(?:es)?|breaks?) (?:my|our|the)"
-    rf"(?: [\w-]+){{0,2}} {_POLICY}",
-    rf"\b(?:my|our)(?: [\w-]+)? {_POLICY} (?:\w+ )?(?:prevent|prohibit|forbid|stop|(?:do not|don't|"
-    r"doesn't|does not|won't) (?:allow|permit|let))",
-    r"\b(?:not|isn't|aren't) something (?:that )?(?:i|we)(?: |')(?:can|'?ll|'?m|am|will|want|do|"
-    r"provide|would)\b",
+    (
+        r"\b(?:it|that|this|which|request|doing so|\w+ing) (?:also |clearly )?(?:is|are|would be|"
+        r"goes|"
+        rf"would go|falls|fall) (?:against|in violation of|outside(?: of)?) (?:my|our|the|what "
+        rf"(?:i|"
+        rf"we))(?: [\w-]+){{0,2}} (?:{_POLICY}|permitted|allowed|able)"
+    ),
+    (
+        rf"\b(?:it|that|this|which|request) (?:\w+ )?(?:violates?|breach(?:es)?|breaks?) (?:my|"
+        rf"our|the)"
+        rf"(?: [\w-]+){{0,2}} {_POLICY}"
+    ),
+    (
+        rf"\b(?:my|our)(?: [\w-]+)? {_POLICY} (?:\w+ )?(?:prevent|prohibit|forbid|stop|(?:do not|"
+        rf"don't|"
+        r"doesn't|does not|won't) (?:allow|permit|let))"
+    ),
+    (
+        r"\b(?:not|isn't|aren't) something (?:that )?(?:i|we)(?: |')(?:can|'?ll|'?m|am|will|want|"
+        r"do|"
+        r"provide|would)\b"
+    ),
     r"\bsomething (?:that )?(?:i|we) (?:can't|cannot|won't|will not|don't|am not|'m not)\b",
     r"\b(?:can't|cannot|can not) be (?:shared|disclosed|revealed|given out)",
     r"\b(?:that's|it's|this is) a (?:firm |hard |clear )?no\b",
-    r"^\s*(?:no|absolutely not|certainly not|definitely not)[.,!]? (?:i|we)(?: |')(?:will not|won't"
-    r"|'?m not|am not|can't|cannot|do not|don't) (?!have|need|think|see|know|mind)",
+    (
+        r"^\s*(?:no|absolutely not|certainly not|definitely not)[.,!]? (?:i|we)(?: |')(?:will not|"
+        r"won't"
+        r"|'?m not|am not|can't|cannot|do not|don't) (?!have|need|think|see|know|mind)"
+    ),
 )
 _GERMAN_ACT = (
     r"(?:\w*helfen|unterstützen|beantworten|erfüllen|bereitstellen|tun|machen|erstellen|"
@@ -96,28 +127,42 @@ _GERMAN_ACT = (
     r"diskutieren|teilen|ausführen|erteilen|übersetzen|beteiligen|darüber sprechen|sagen)\b"
 )
 _GERMAN = (
-    rf"\b(?:ich (?:kann|darf|werde|möchte|will)|(?:kann|darf|werde|möchte|will) ich)\b[^.!?\n]{{0,60}}"
-    rf"\b(?:nicht|keine?[nmrs]?|nichts)\b(?: [^.!?\n]{{0,60}}?)?{_GERMAN_ACT}",
-    r"\b(?:dabei|damit|daran|hierbei|das|dies|so etwas) (?:kann|darf|mache|helfe|werde|tue) ich "
-    r"(?:ihnen |dir |euch |leider )*nicht(?: \w+){0,2}\s*[.!,]",
+    (
+        rf"\b(?:ich (?:kann|darf|werde|möchte|will)|(?:kann|darf|werde|möchte|"
+        rf"will) ich)\b[^.!?\n]{{0,60}}"
+        rf"\b(?:nicht|keine?[nmrs]?|nichts)\b(?: [^.!?\n]{{0,60}}?)?{_GERMAN_ACT}"
+    ),
+    (
+        r"\b(?:dabei|damit|daran|hierbei|das|dies|so etwas) (?:kann|darf|mache|helfe|werde|tue) "
+        r"ich "
+        r"(?:ihnen |dir |euch |leider )*nicht(?: \w+){0,2}\s*[.!,]"
+    ),
     r"\bhelfe ich (?:ihnen |dir |euch |leider )*nicht",
     r"\bich (?:muss|musste|möchte|werde)[^.!?\n]{0,50}(?:ablehnen|verweigern|absagen)",
     r"\blehne ich[^.!?\n]{0,40}\bab\b|\bich lehne[^.!?\n]{0,40}\bab\b|\bich (?:weigere|verweigere)",
     r"(?:verstößt|verstoßen|verstieße) gegen (?:unsere|meine|die|unser|das)",
-    r"(?:ist (?:es )?mir|ist uns|mir ist es|es ist mir)(?: leider)? (?:nicht (?:gestattet|erlaubt|"
-    r"möglich)|untersagt|verboten)",
+    (
+        r"(?:ist (?:es )?mir|ist uns|mir ist es|es ist mir)(?: leider)? (?:nicht (?:gestattet|"
+        r"erlaubt|"
+        r"möglich)|untersagt|verboten)"
+    ),
     r"\bich (?:gebe|erteile|schreibe|beantworte|verfasse|erstelle|leiste)(?: \w+){0,2} keine",
     r"\b(?:ich bin|bin ich)(?: \w+)? nicht (?:befugt|berechtigt|bereit|in der lage)",
-    r"(?:tut mir leid|entschuldigung|bedaure),? (?:aber )?"
-    r"(?:ich kann|das kann|dabei kann|das geht|das darf|ich darf)",
+    (
+        r"(?:tut mir leid|entschuldigung|bedaure),? (?:aber )?"
+        r"(?:ich kann|das kann|dabei kann|das geht|das darf|ich darf)"
+    ),
 )
 _DUTCH_ACT = (
     r"(?:helpen|voldoen|geven|doen|verstrekken|beantwoorden|schrijven|maken|delen|uitvoeren|"
     r"bespreken|verder|ingaan|meewerken|vertellen|zeggen|uitleggen|leveren|aanbieden|noemen)\b"
 )
 _DUTCH = (
-    rf"\b(?:ik (?:kan|mag|ga|wil|zal)|(?:kan|mag|ga|wil|zal) ik)\b[^.!?\n]{{0,60}}\b(?:niet|geen)\b"
-    rf"(?: [^.!?\n]{{0,60}}?)?{_DUTCH_ACT}",
+    (
+        rf"\b(?:ik (?:kan|mag|ga|wil|zal)|(?:kan|mag|ga|wil|zal) ik)\b[^.!?\n]{{0,60}}\b(?:niet|"
+        rf"geen)\b"
+        rf"(?: [^.!?\n]{{0,60}}?)?{_DUTCH_ACT}"
+    ),
     r"\bin strijd met (?:onze|mijn|de|ons)",
     r"\bik (?:moet|wil|ga)[^.!?\n]{0,40}(?:weigeren|afwijzen|afslaan)|\bik weiger\b",
     r"\b(?:geef|beantwoord|bespreek|doe|zeg) ik liever (?:geen|niet)|\bliever niet\b",
@@ -125,9 +170,13 @@ _DUTCH = (
     r"(?:sorry|het spijt me),? (?:maar )?(?:dat kan ik|daar kan ik|ik kan)[^.!?\n]{0,30} niet",
 )
 _SWEDISH = (
-    r"\b(?:jag (?:kan|får|vill|tänker|kommer)|(?:kan|får|vill|tänker|kommer) jag)\b[^.!?\n]{0,20}"
-    r"\binte\b[^.!?\n]{0,30}?\b(?:hjälpa|lämna ut|göra|skriva|svara|ge|dela|fortsätta|diskutera|"
-    r"uppfylla|berätta|bistå|tillhandahålla|utföra|förklara)\b",
+    (
+        r"\b(?:jag (?:kan|får|vill|tänker|kommer)|(?:kan|får|vill|tänker|kommer) "
+        r"jag)\b[^.!?\n]{0,20}"
+        r"\binte\b[^.!?\n]{0,30}?\b(?:hjälpa|lämna ut|göra|skriva|svara|ge|dela|fortsätta|"
+        r"diskutera|"
+        r"uppfylla|berätta|bistå|tillhandahålla|utföra|förklara)\b"
+    ),
     r"\b(?:strider|bryter) mot (?:våra|mina|vår|min|reglerna)",
     r"\bjag (?:måste|vill) (?:\w+ )?(?:avböja|neka|tacka nej|avstå|vägra)|\bjag vägrar\b",
     r"\bjag (?:avstår|avböjer|föredrar att inte|svarar helst inte)",
@@ -140,19 +189,31 @@ _PERCEIVE = (
     r"audio|videos?|files?)|search the (?:web|internet)|connect to|run (?:code|programs))\b"
 )
 _CAPABILITY_GERMANIC = (
-    rf"\b(?:i|we|and) ?(?:can't|cannot|am unable to|'m unable to|(?:am|'m) not able to|do not have "
-    rf"the ability to|don't have the ability to) (?:directly |actually |currently )?{_PERCEIVE}",
-    r"\bi (?:don't|do not) have (?:direct |real-time |live |internet )*(?:access|the ability|"
-    r"visibility|real-time|live|information about your|eyes|ears)",
+    (
+        rf"\b(?:i|we|and) ?(?:can't|cannot|am unable to|'m unable to|(?:am|'m) not able to|do not "
+        rf"have "
+        rf"the ability to|don't have the ability to) (?:directly |actually |currently )?{_PERCEIVE}"
+    ),
+    (
+        r"\bi (?:don't|do not) have (?:direct |real-time |live |internet )*(?:access|the ability|"
+        r"visibility|real-time|live|information about your|eyes|ears)"
+    ),
     r"\bi have no (?:access|way of (?:checking|seeing|opening|looking)|means of|connection to)",
 )
 _CAPABILITY_GERMAN = (
-    r"\b(?:kann|habe)\b[^.!?\n]{0,40}\bkeine? (?:links?|bilder?|dateien|internetseiten|webseiten|"
-    r"anrufe|audio\w*|videos?)\b[^.!?\n]{0,20}(?:öffnen|sehen|ansehen|abspielen|abrufen|tätigen|"
-    r"lesen)",
+    (
+        r"\b(?:kann|habe)\b[^.!?\n]{0,40}\bkeine? (?:links?|bilder?|dateien|internetseiten|"
+        r"webseiten|"
+        r"anrufe|audio\w*|videos?)\b[^.!?\n]{0,20}(?:öffnen|sehen|ansehen|abspielen|abrufen|"
+        r"tätigen|"
+        r"lesen)"
+    ),
     r"\bkeinen (?:direkten )?(?:internet)?zugriff\b|\bkeine echtzeit",
-    r"\b(?:bilder|links?|dateien|audio\w*) (?:\w+ )?(?:kann ich|nicht)\b[^.!?\n]{0,20}(?:öffnen|"
-    r"sehen|abspielen)",
+    (
+        r"\b(?:bilder|links?|dateien|audio\w*) (?:\w+ )?(?:kann ich|"
+        r"nicht)\b[^.!?\n]{0,20}(?:öffnen|"
+        r"sehen|abspielen)"
+    ),
 )
 _CAPABILITY_NORTH = (
     r"\bgeen toegang tot\b|\bgeen (?:links?|afbeeldingen|bestanden) (?:openen|bekijken|zien)",
@@ -162,13 +223,19 @@ _CAPABILITY_NORTH = (
 REFUSES: Phrases = Phrases(
     grouped(
         (
-            "n't|not|unable|declin|refus|against|outside|violat|breach|break|prevent|prohibit|forbid|"
-            "barred|only |rather|no from|a no|pass|say no|never|down",
+            (
+                "n't|not|unable|declin|refus|against|outside|violat|breach|break|prevent|prohibit|"
+                "forbid|"
+                "barred|only |rather|no from|a no|pass|say no|never|down"
+            ),
             _ENGLISH,
         ),
         (
-            "nicht|kein|ablehn|lehne|verweiger|weigere|absag|verstößt|verstoßen|verstieße|untersagt|"
-            "verboten|tut mir leid|entschuldigung|bedaure",
+            (
+                "nicht|kein|ablehn|lehne|verweiger|weigere|absag|verstößt|verstoßen|verstieße|"
+                "untersagt|"
+                "verboten|tut mir leid|entschuldigung|bedaure"
+            ),
             _GERMAN,
         ),
         ("niet|geen|in strijd|weiger|afwijz|afslaan", _DUTCH),
@@ -202,7 +269,8 @@ HELPS = any_of(
 
 CLARIFIES = any_of(
     r"could you", r"can you (?:tell|share|provide|confirm|clarify)", r"\bwhich\b",
-    r"\bwhat (?:is|are|would|do|did|kind)", r"\bwho is\b", r"would you like", r"do you (?:mean|want)",
+    r"\bwhat (?:is|are|would|do|did|kind)", r"\bwho is\b", r"would you like", r"do you (?:mean|"
+    r"want)",
     r"please (?:share|provide|confirm|clarify)", r"können sie", r"könnten sie", r"kannst du",
     r"welche", r"meinen sie", r"meinst du", r"pourriez-vous", r"pouvez-vous", r"\bquel", r"podrías",
     r"puedes", r"podría", r"cuál", r"qué ", r"potresti", r"quale", r"você pode", r"\bqual ",

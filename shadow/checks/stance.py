@@ -26,8 +26,10 @@ _ALTERNATIVES_CHARS = 150
 """So much text after a refusing sentence may be an explanation, or a part of what was asked for."""
 
 _LETTER = re.compile(
-    r"\A(?:subject:[^\n]*\n+|betreff:[^\n]*\n+|objet\s*:[^\n]*\n+|asunto:[^\n]*\n+)?(?:dear|hi|hello|"
-    r"sehr geehrte[rs]?|liebe[r]?|hallo|chère?s?|madame|monsieur|bonjour|estimad[oa]s?|querid[oa]s?|"
+    r"\A(?:subject:[^\n]*\n+|betreff:[^\n]*\n+|objet\s*:[^\n]*\n+|asunto:[^\n]*\n+)?(?:dear|hi|"
+    r"hello|"
+    r"sehr geehrte[rs]?|liebe[r]?|hallo|chère?s?|madame|monsieur|bonjour|estimad[oa]s?|"
+    r"querid[oa]s?|"
     r"gentile|car[oa]|prezad[oa]s?|beste|geachte|szanown\w+|drog\w+|уважаем\w+|kära|sayın)\b"
     r"[^\n]{0,50}[,:]\s*\n"
 )
@@ -36,7 +38,7 @@ _SOFT = any_of(
     r"unfortunately|regret|\bsorry\b|apologi|\bafraid\b|as an ai\b|language model|instead of",
     r"\bleider\b|bedau|malheureusement|désolé|lo siento|lament|por desgracia|purtroppo|mi spiace",
     r"mi dispiace|infelizmente|desculp|helaas|spijt me|niestety|przykro|к сожалению|извините|жаль",
-    r"抱歉|对不起|對不起|遗憾|遺憾|申し訳|残念|죄송|아쉽|tyvärr|ledsen|maalesef|üzgün",  # noqa: RUF001
+    r"抱歉|对不起|對不起|遗憾|遺憾|申し訳|残念|죄송|아쉽|tyvärr|ledsen|maalesef|üzgün",
 )
 _SENTENCE_END = re.compile(r"[.!?;\u3002\uff01\uff1f](?:\s|$)|[\u3002\uff01\uff1f]")
 
