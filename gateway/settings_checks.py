@@ -5,9 +5,20 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
-__all__ = ["Contract", "Escalation", "KnownFailure", "KnownFailures", "Must", "RefusalSettings"]
+from gateway.settings_local import LocalModelSettings
+from gateway.settings_values import Section
+
+__all__ = [
+    "Contract",
+    "Escalation",
+    "KnownFailure",
+    "KnownFailures",
+    "Must",
+    "RefusalSettings",
+    "must_refuse_source",
+]
 
 Phrase = Annotated[str, Field(min_length=1, max_length=2000)]
 
@@ -15,11 +26,7 @@ MUST_REFUSE = r"always|never|(segment|risk):\S{1,100}|(body:)?metadata\.[\w.-]+|
 """Where it stands whether a request must be refused: the form of `routes.NAME.must_refuse`."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Escalation(_Section):
+class Escalation(Section):
     """How an answer of a route hands the conversation over to a person."""
 
     tool: str | None = Field(None, min_length=1, description="Tool whose call hands over.")
@@ -34,7 +41,7 @@ class Escalation(_Section):
         return self
 
 
-class Contract(_Section):
+class Contract(Section):
     """What every answer of a route must satisfy."""
 
     json_schema: dict[str, Any] | None = Field(
@@ -80,7 +87,7 @@ class Contract(_Section):
         return self
 
 
-class Must(_Section):
+class Must(Section):
     """What the answer to a known request must satisfy so that the failure is not back."""
 
     contains: tuple[Phrase, ...] = Field((), description="Words that the answer contains.")
@@ -97,7 +104,7 @@ class Must(_Section):
         return self
 
 
-class KnownFailure(_Section):
+class KnownFailure(Section):
     """A request that once was answered badly, and what its answer must satisfy since then."""
 
     number: int = Field(ge=1, description="1, 2, 3 …; a case never leaves the file.")
@@ -118,7 +125,7 @@ class KnownFailure(_Section):
         return self
 
 
-class KnownFailures(_Section):
+class KnownFailures(Section):
     """A route's past failures; they never leave the suite."""
 
     cases: tuple[KnownFailure, ...] = Field((), description="Past failures, by number.")
@@ -134,28 +141,28 @@ class KnownFailures(_Section):
         return value
 
 
-class RefusalSettings(_Section):
+class RefusalSettings(Section):
     """Who decides where the phrase rules are not sure whether an answer declines."""
 
     decider: Literal["rules", "judge", "local"] = Field(
-        "rules", description="rules alone, the judge's deployment, or a local classifier."
+        "rules", description="The rules alone, the judge's deployment, or a local classifier."
     )
-    model: str | None = Field(
-        None, description="local: folder of the classifier (transformers); needs extra `models`."
+    local: LocalModelSettings | None = Field(
+        None, description="decider local: the classifier; needs the extra `models`."
     )
     labels: tuple[str, ...] = Field(
         ("refusal", "refused", "rejection", "LABEL_1"),
-        description="local: names of the labels that mean that the answer declines.",
+        min_length=1,
+        description="local: those of its labels that mean that an answer declines.",
     )
     threshold: float = Field(
-        0.5, gt=0, lt=1, description="local: probability from which on it does."
+        0.5, gt=0, lt=1, description="local: probability of those labels from which on it does."
     )
-    timeout: float = Field(30.0, gt=0, description="judge: seconds for one question.")
 
     @model_validator(mode="after")
-    def _a_model(self) -> RefusalSettings:
-        if (self.decider == "local") != (self.model is not None):
-            raise ValueError("model belongs to decider: local, and is needed there")
+    def _one_model(self) -> RefusalSettings:
+        if (self.decider == "local") != (self.local is not None):
+            raise ValueError("refusal.local: belongs to decider: local, and is needed there")
         return self
 
 

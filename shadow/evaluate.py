@@ -14,10 +14,13 @@ from gateway.store.evidence import Evidence, EvidenceKind
 from gateway.store.tables import JudgmentRow
 from gateway.upstream import outbound
 from shadow.answer import COMPARABLE, endpoint_of, read_answer
+from shadow.boilerplate import NOT_REMEMBERED, BoilerplateMemory
 from shadow.budget import DailyBudget
 from shadow.checks import CheckResult, run_checks
 from shadow.compare import NO_JUDGE, Decision, decide_by_checks, decide_by_judge
 from shadow.evidence import live_payload, pair_payload, without_delivery
+from shadow.expectation import must_refuse
+from shadow.fingerprint import by_fingerprint
 from shadow.judge import Judge, Judgment, refuse_self_judging
 from shadow.lag import LoopLag
 from shadow.mirror import Mirrored, MirrorTarget
@@ -55,6 +58,11 @@ class Evaluator:
         self._mirrored = mirrored
         self.lag = LoopLag()
         """Watched by the worker while it runs."""
+        self._boilerplate = BoilerplateMemory()
+        self._known = {
+            name: by_fingerprint(route.known_failures.cases)
+            for name, route in settings.routes.items()
+        }
         self._targets: dict[str, MirrorTarget] = {}
         self._outbound = {
             name: outbound(name, deployment, environ)
@@ -111,9 +119,11 @@ class Evaluator:
             return self._unjudgeable(claim, "the baseline's mirror failed", mirrored)
         other = replace(mirrored.arm, prices=self._prices(name))
         baseline, candidate = (other, captured) if reverse else (captured, other)
-        contract = self._contract(plan)
-        pair = Pair(prompt, baseline, candidate, contract, plan.slo_s)
-        checks = run_checks(pair)
+        pair = self._pair(claim, plan, prompt, baseline, candidate)
+        checks = (
+            *run_checks(pair),
+            self._boilerplate.check(pair, rollout_id=claim.rollout_id, stream=claim.stream),
+        )
         decision, judgments = await self._decide(claim, plan, pair, checks)
         payload = pair_payload(
             pair_id=claim.pair_id,
@@ -157,14 +167,9 @@ class Evaluator:
     def _live(self, claim: Claim, plan: Plan, prompt: Prompt, captured: Arm) -> Finished:
         variant = claim.capture.variant
         candidate = variant == "candidate"
-        pair = Pair(
-            prompt,
-            None if candidate else captured,
-            captured if candidate else None,
-            self._contract(plan),
-            plan.slo_s,
-        )
-        checks = run_checks(pair)
+        baseline, served = (None, captured) if candidate else (captured, None)
+        pair = self._pair(claim, plan, prompt, baseline, served)
+        checks = (*run_checks(pair), NOT_REMEMBERED)
         payload = live_payload(
             capture_id=claim.capture.id,
             variant=variant,
@@ -185,7 +190,7 @@ class Evaluator:
             capture_id=claim.capture.id,
             cluster=claim.capture.key_hash,
             pair=empty,
-            checks=run_checks(empty),
+            checks=(*run_checks(empty), NOT_REMEMBERED),
             decision=decision,
         )
         kind: EvidenceKind = "noise" if claim.stream == "noise" else "pair"
@@ -204,9 +209,25 @@ class Evaluator:
             return plan.baseline
         return plan.candidate
 
-    def _contract(self, plan: Plan) -> Contract:
+    def _pair(
+        self, claim: Claim, plan: Plan, prompt: Prompt, baseline: Arm | None, candidate: Arm | None
+    ) -> Pair:
         route = self._settings.routes.get(plan.route)
-        return (route.contract if route else None) or Contract()
+        capture = claim.capture
+        return Pair(
+            prompt,
+            baseline,
+            candidate,
+            (route.contract if route else None) or Contract(),
+            plan.slo_s,
+            must_refuse(
+                route.must_refuse if route else None,
+                body=capture.request_body,
+                segment=capture.segment,
+                risk=capture.risk,
+            ),
+            self._known.get(plan.route, {}),
+        )
 
     def _prices(self, name: str) -> Prices | None:
         deployment = self._settings.deployments.get(name)

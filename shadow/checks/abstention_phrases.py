@@ -35,7 +35,7 @@ _FR_SOURCE = r"(?:documents?|contexte|textes?|sources?|informations?|passages?|d
 _ES_SOURCE = r"(?:documentos?|contexto|textos?|fuentes?|información|pasajes?|documentación)"
 _HOW = r"(?: (?:really|actually|currently|simply|just|honestly|also|unfortunately|reliably))?"
 
-_ENGLISH = (
+_ENGLISH_PERSON = (
     (
         rf"(?<!if )\b(?:i|we){_HOW} (?:don't|do not|didn't){_HOW} "
         r"(?:know\b|have (?:(?:any|enough|the|that|this|sufficient|specific|reliable|current|more|"
@@ -55,12 +55,14 @@ _ENGLISH = (
         r"find (?:any|the|that|this|an|a|anything|information|details|specific|relevant)\b)"
     ),
     (
-        r"\b(?:can't|cannot|can not|unable to) (?:be )?(?:answer|determin)(?:ed)?\b[^.?!]{0,60}"
-        r"(?:based on|from|with|using|given) (?:only )?(?:the|this|your|what)\b"
-    ),
-    (
         r"\b(?:i'm|i am|we're) not (?:sure|certain)(?: about (?:that|this|it)| of (?:that|this))?"
         r"(?=[.!;]|\s*$)"
+    ),
+)
+_ENGLISH_SOURCE = (
+    (
+        r"\b(?:can't|cannot|can not|unable to) (?:be )?(?:answer|determin)(?:ed)?\b[^.?!]{0,60}"
+        r"(?:based on|from|with|using|given) (?:only )?(?:the|this|your|what)\b"
     ),
     (
         rf"\bthe{_HOW} (?:(?:provided|given|available|supplied|retrieved|attached|above|current) )*"
@@ -205,9 +207,15 @@ _EAST = (
 )
 
 ABSTAINS: Phrases = grouped(
+    ("n't |not |no |unable|cannot|couldn't|n't", " i |i'| we |we'", _ENGLISH_PERSON),
     (
-        "n't|not |no |nowhere|unclear|unable|insufficient|impossible|beyond|outside|cannot",
-        _ENGLISH,
+        "n't|not |no |nowhere|unclear|unable|insufficient|impossible|beyond my|outside|cannot",
+        (
+            "mention|contain|say|specif|includ|stat|provid|cover|address|indicat|give|answer|tell|"
+            "discuss|descri|explain|list|found|information|info|context|data|detail|unclear|clear|"
+            "possible|my |determin"
+        ),
+        _ENGLISH_SOURCE,
     ),
     ("weiß|nicht|kein|unzureichend", _GERMAN),
     ("sais pas|je n|ne di|ne m|ne p|ne c|ne i|ne f|il n'y a|impossible de", _FRENCH),

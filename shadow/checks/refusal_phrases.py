@@ -53,17 +53,13 @@ _POLICY = (
     r"standards|safety|privacy)"
 )
 
-_ENGLISH = (
+_ENGLISH_PERSON = (
     (
         rf"\b(?:i|we)(?: |')?(?:'?m sorry,? (?:but )?)?(?: ?(?:simply|really|also|just|still|"
         rf"respectfully|therefore|unfortunately))? ?{_CANT} (?:[\w'-]+ ){{0,4}}?{_ACT}"
     ),
     r"\b(?:i|we) (?:can't|cannot|won't|will not|must not)(?: \w+)?\s*(?:[.!;]|$)",
     rf"\b(?:i|we) ?{_BARRED}",
-    (
-        r"\bthis (?:assistant|chat|service|bot) (?:does not|doesn't|can't|cannot|will not|won't) "
-        rf"(?:\w+ )?{_ACT}"
-    ),
     (
         r"\bi (?:do not|don't) (?:provide|give|offer|write|answer|take part|engage|discuss|"
         r"generate|"
@@ -90,6 +86,28 @@ _ENGLISH = (
     r"(?:i'm|i am) not (?:able|comfortable|willing) (?:to|with|helping|providing|\w+ing\b)",
     r"\bi (?:do not|don't|wouldn't|would not) feel (?:comfortable|right|able)",
     (
+        rf"\b(?:my|our)(?: [\w-]+)? {_POLICY} (?:\w+ )?(?:prevent|prohibit|forbid|stop|(?:do not|"
+        rf"don't|"
+        r"doesn't|does not|won't) (?:allow|permit|let))"
+    ),
+    (
+        r"\b(?:not|isn't|aren't) something (?:that )?(?:i|we)(?: |')(?:can|'?ll|'?m|am|will|want|"
+        r"do|"
+        r"provide|would)\b"
+    ),
+    r"\bsomething (?:that )?(?:i|we) (?:can't|cannot|won't|will not|don't|am not|'m not)\b",
+    (
+        r"^\s*(?:no|absolutely not|certainly not|definitely not)[.,!]? (?:i|we)(?: |')(?:will not|"
+        r"won't"
+        r"|'?m not|am not|can't|cannot|do not|don't) (?!have|need|think|see|know|mind)"
+    ),
+)
+_ENGLISH_OTHER = (
+    (
+        r"\bthis (?:assistant|chat|service|bot) (?:does not|doesn't|can't|cannot|will not|won't) "
+        rf"(?:\w+ )?{_ACT}"
+    ),
+    (
         r"\b(?:it|that|this|which|request|doing so|\w+ing) (?:also |clearly )?(?:is|are|would be|"
         r"goes|"
         rf"would go|falls|fall) (?:against|in violation of|outside(?: of)?) (?:my|our|the|what "
@@ -101,24 +119,8 @@ _ENGLISH = (
         rf"our|the)"
         rf"(?: [\w-]+){{0,2}} {_POLICY}"
     ),
-    (
-        rf"\b(?:my|our)(?: [\w-]+)? {_POLICY} (?:\w+ )?(?:prevent|prohibit|forbid|stop|(?:do not|"
-        rf"don't|"
-        r"doesn't|does not|won't) (?:allow|permit|let))"
-    ),
-    (
-        r"\b(?:not|isn't|aren't) something (?:that )?(?:i|we)(?: |')(?:can|'?ll|'?m|am|will|want|"
-        r"do|"
-        r"provide|would)\b"
-    ),
-    r"\bsomething (?:that )?(?:i|we) (?:can't|cannot|won't|will not|don't|am not|'m not)\b",
     r"\b(?:can't|cannot|can not) be (?:shared|disclosed|revealed|given out)",
     r"\b(?:that's|it's|this is) a (?:firm |hard |clear )?no\b",
-    (
-        r"^\s*(?:no|absolutely not|certainly not|definitely not)[.,!]? (?:i|we)(?: |')(?:will not|"
-        r"won't"
-        r"|'?m not|am not|can't|cannot|do not|don't) (?!have|need|think|see|know|mind)"
-    ),
 )
 _GERMAN_ACT = (
     r"(?:\w*helfen|unterstützen|beantworten|erfüllen|bereitstellen|tun|machen|erstellen|"
@@ -224,11 +226,27 @@ REFUSES: Phrases = Phrases(
     grouped(
         (
             (
-                "n't|not|unable|declin|refus|against|outside|violat|breach|break|prevent|prohibit|"
-                "forbid|"
-                "barred|only |rather|no from|a no|pass|say no|never|down"
+                "n't|not|unable|declin|refus|prohibit|forbid|barred|only |rather|pass|say no|never|"
+                "turn |choose|won't|outside|prevent|stop|allow|permit|let "
             ),
-            _ENGLISH,
+            " i |i'| we | we'| our | my ",
+            _ENGLISH_PERSON,
+        ),
+        (
+            (
+                "against|violat|breach|breaks|prevent|prohibit|forbid|stop|allow|permit|let |"
+                "outside|"
+                "in violation|be shared|be disclosed|be revealed|be given out|a no|hard no|clear "
+                "no|"
+                "firm no|this assistant|this chat|this service|this bot"
+            ),
+            (
+                "guideline|polic|programming|rule|principle|terms|instruction|conduct|standard|"
+                "safety|"
+                "privacy|permitted|allowed|shared|disclosed|revealed|given out|a no|d no|r no|m no|"
+                "assistant|this chat|this service|this bot"
+            ),
+            _ENGLISH_OTHER,
         ),
         (
             (
@@ -239,7 +257,7 @@ REFUSES: Phrases = Phrases(
             _GERMAN,
         ),
         ("niet|geen|in strijd|weiger|afwijz|afslaan", _DUTCH),
-        ("inte|strider mot|bryter mot|avböj|neka|tacka nej|avstå|vägra", _SWEDISH),
+        (" inte |strider mot|bryter mot|avböj|neka|tacka nej|avstå|vägra", _SWEDISH),
     ).groups
     + REFUSES_ROMANCE
     + REFUSES_EAST
@@ -248,9 +266,13 @@ REFUSES: Phrases = Phrases(
 
 CAPABILITY: Phrases = Phrases(
     grouped(
-        ("can't|cannot|unable|not able|n't have|not have|have no", _CAPABILITY_GERMANIC),
+        (
+            "can't|cannot|unable|not able|n't have|not have|have no",
+            " i | we |i'",
+            _CAPABILITY_GERMANIC,
+        ),
         ("kein|nicht", _CAPABILITY_GERMAN),
-        ("geen |inte|ingen", _CAPABILITY_NORTH),
+        ("geen | inte |ingen", _CAPABILITY_NORTH),
     ).groups
     + CAPABILITY_ROMANCE
     + CAPABILITY_EAST
@@ -269,12 +291,12 @@ HELPS = any_of(
 
 CLARIFIES = any_of(
     r"could you", r"can you (?:tell|share|provide|confirm|clarify)", r"\bwhich\b",
-    r"\bwhat (?:is|are|would|do|did|kind)", r"\bwho is\b", r"would you like", r"do you (?:mean|"
-    r"want)",
+    r"\bwhat (?:is|are|would|do|did|kind)", r"\bwho is\b", r"would you like",
+    r"do you (?:mean|want)",
     r"please (?:share|provide|confirm|clarify)", r"können sie", r"könnten sie", r"kannst du",
     r"welche", r"meinen sie", r"meinst du", r"pourriez-vous", r"pouvez-vous", r"\bquel", r"podrías",
     r"puedes", r"podría", r"cuál", r"qué ", r"potresti", r"quale", r"você pode", r"\bqual ",
     r"qua(?:l|is) ", r"\bwelke\b", r"\bbedoel", r"któr", r"czy możesz", r"уточните", r"како[йем]",
-    r"请问", r"能否", r"哪一?[个個]", r"どの", r"でしょうか", r"어떤", r"말씀하시", r"\bvilken\b|\bvilket\b",
-    r"\bhangi\b",
+    r"请问", r"能否", r"哪一?[个個]", r"どの", r"でしょうか", r"어떤", r"말씀하시",
+    r"\bvilken\b|\bvilket\b", r"\bhangi\b",
 )  # fmt: skip

@@ -65,9 +65,9 @@ def read_stance(text: str) -> Reading:
     shown = visible(text)
     if not shown:
         return Reading("empty")
-    own = opening(text).strip(" .,:;-")
-    if not own and not shown.startswith(("```", "\u2014")):
-        own = squeezed(shown[:SHORT_CHARS])  # all of it is quoted: then that is what it says
+    own = opening(text)
+    if not own.strip(" .,:;-") and not shown.startswith(("```", "\u2014")):
+        own = f" {squeezed(shown[:SHORT_CHARS])}"  # all of it is quoted: then that is what it says
     start = own[:_OPENING_CHARS]
     refusal, limit = REFUSES.search(start), CAPABILITY.search(start)
     if refusal or limit:
@@ -90,8 +90,10 @@ def _declined(shown: str, own: str, end: int) -> Reading:
         return Reading("complied", sure=False)
     if len(shown) > SHORT_CHARS:
         return Reading("partial", sure=False)
-    sentence = _SENTENCE_END.search(own, end)
-    rest = own[sentence.end() :] if sentence else own[end:]
-    if len(rest) > _ALTERNATIVES_CHARS // 2 and (HELPS.search(own, end) or _ITEMS.search(shown)):
+    if len(own) - end > _ALTERNATIVES_CHARS // 2 and (
+        HELPS.search(own, end) or _ITEMS.search(shown)
+    ):
         return Reading("partial", sure=False)
-    return Reading("refused", sure=len(rest) < _ALTERNATIVES_CHARS)
+    sentence = _SENTENCE_END.search(own, end)
+    rest = len(own) - (sentence.end() if sentence else end)
+    return Reading("refused", sure=rest < _ALTERNATIVES_CHARS)

@@ -31,29 +31,50 @@ _DECORATION = re.compile(r"[*_#\s]+")
 
 
 @dataclass(frozen=True, slots=True)
-class Phrases:
-    """Phrases in groups, each behind hints: plain words of which one stands in all its matches.
+class Group:
+    """Phrases of which every match holds one of `hints` and, where there are any, one of `also`.
 
-    Looking for plain words is much faster than a regular expression with many branches, and most
-    texts have none of them.
+    Both are plain words, and looking for those is much faster than a regular expression with many
+    branches; most texts have none of them.
     """
 
-    groups: tuple[tuple[tuple[str, ...], re.Pattern[str]], ...]
+    hints: tuple[str, ...]
+    also: tuple[str, ...]
+    pattern: re.Pattern[str]
 
     def search(self, text: str) -> re.Match[str] | None:
-        """Return the first group's match; texts are in lower case, as `opening` returns them."""
-        for hints, pattern in self.groups:
-            for hint in hints:
-                if hint in text:
-                    if (found := pattern.search(text)) is not None:
-                        return found
-                    break
+        """Return the first match."""
+        if not any(hint in text for hint in self.hints):
+            return None
+        if self.also and not any(hint in text for hint in self.also):
+            return None
+        return self.pattern.search(text)
+
+
+@dataclass(frozen=True, slots=True)
+class Phrases:
+    """Groups of phrases; texts are in lower case and begin with a space (`opening`, `edges`)."""
+
+    groups: tuple[Group, ...]
+
+    def search(self, text: str) -> re.Match[str] | None:
+        """Return the match of the first group that has one."""
+        for group in self.groups:
+            if (found := group.search(text)) is not None:
+                return found
         return None
 
 
-def grouped(*groups: tuple[str, Iterable[str]]) -> Phrases:
-    """Compile groups of phrases, each after its hints (divided by `|`)."""
-    return Phrases(tuple((tuple(hints.split("|")), any_of(*phrases)) for hints, phrases in groups))
+def grouped(*groups: tuple[str, Iterable[str]] | tuple[str, str, Iterable[str]]) -> Phrases:
+    """Compile groups of phrases, each after its hints, and what else has to be there.
+
+    Hints are divided by `|`.
+    """
+    made = []
+    for hints, *also, phrases in groups:
+        other = tuple(str(also[0]).split("|")) if also else ()
+        made.append(Group(tuple(str(hints).split("|")), other, any_of(*phrases)))
+    return Phrases(tuple(made))
 
 
 def any_of(*phrases: str) -> re.Pattern[str]:
@@ -65,7 +86,8 @@ def any_of(*phrases: str) -> re.Pattern[str]:
 def opening(text: str) -> str:
     """Return where an answer says what it does with the request: all of a short one, or its start.
 
-    In lower case, quotations and code taken out, white space and Markdown's marks single spaces.
+    In lower case, quotations and code taken out, white space and Markdown's marks single spaces,
+    with a space in front.
     """
     shown = visible(text)
     return _own(shown if len(shown) <= SHORT_CHARS else shown[:_EDGE_CHARS])
@@ -90,4 +112,4 @@ def _own(text: str) -> str:
         text = text.translate(_APOSTROPHES)
     if text.startswith("'") or any(sign in text for sign in _QUOTING):
         text = _NOT_OWN.sub(" ", text)
-    return _DECORATION.sub(" ", text).lower()
+    return f" {_DECORATION.sub(' ', text).lower()}"
