@@ -16,18 +16,21 @@ _EDGE_CHARS = 450
 
 _APOSTROPHES = str.maketrans({"\u2019": "'", "\u2018": "'", "\u02bc": "'", "\u00a0": " "})
 
-_QUOTING = ("`", '"', ">", " '", "\u201c", "\u201e", "\u00ab", "\u300c", "\u2014", "\n'")
-_NOT_OWN = re.compile(
+_QUOTED = re.compile(
     r"```.*?(?:```|\Z)"  # code
     r"|`[^`\n]*`"
-    r"|^[ \t]*>[^\n]*$"  # a quoted line
-    r"|^[ \t]*\u2014[^\n]*$"  # somebody speaks, as novels write it in many languages
     r'|"[^"\n]{0,400}"|\u201c[^\u201d\n]{0,400}\u201d|\u201e[^\u201c\u201d\n]{0,400}[\u201c\u201d]'
-    r"|\u00ab[^\u00bb\n]{0,400}\u00bb|\u300c[^\u300d\n]{0,400}\u300d"
-    r"|(?<!\w)'(?:[^'\n]|(?<=\w)'(?=\w)){3,400}'(?!\w)",
-    re.DOTALL | re.MULTILINE,
+    r"|\u00ab[^\u00bb\n]{0,400}\u00bb|\u300c[^\u300d\n]{0,400}\u300d",
+    re.DOTALL,
 )
-_DECORATION = re.compile(r"[*_#\s]+")
+_SINGLE_QUOTED = re.compile(r"(?<!\w)'(?:[^'\n]|(?<=\w)'(?=\w)){3,400}'(?!\w)")
+_QUOTED_LINE = re.compile(
+    r"^[ \t]*[>\u2014][^\n]*$",  # of a mail, or speech as novels write it in many languages
+    re.MULTILINE,
+)
+_SENTENCE = re.compile(r"[.!?\u3002\uff01\uff1f]+")
+_SHORT_SENTENCE_CHARS = 25
+_DECORATION = str.maketrans("*_#", "   ")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +46,39 @@ class Group:
     pattern: re.Pattern[str]
 
     def search(self, text: str) -> re.Match[str] | None:
-        """Return the first match."""
-        if not any(hint in text for hint in self.hints):
+        """Return the first match that stands in one sentence with a hint of each kind."""
+        for hint in self.hints:
+            if hint in text:
+                break
+        else:
             return None
-        if self.also and not any(hint in text for hint in self.also):
-            return None
-        return self.pattern.search(text)
+        for start, stop in _sentences(text):
+            if _has(self.hints, text, start, stop) and self._also(text, start, stop):
+                found = self.pattern.search(text, start, stop)
+                if found is not None:
+                    return found
+        return None
+
+    def _also(self, text: str, start: int, stop: int) -> bool:
+        return not self.also or _has(self.also, text, start, stop)
+
+
+def _has(hints: tuple[str, ...], text: str, start: int, stop: int) -> bool:
+    return any(text.find(hint, start, stop) >= 0 for hint in hints)
+
+
+@lru_cache(maxsize=8)
+def _sentences(text: str) -> tuple[tuple[int, int], ...]:
+    """Return where sentences begin and end; what is as short as "No." belongs to the next one."""
+    spans = []
+    start = 0
+    for stop in _SENTENCE.finditer(text):
+        if stop.end() - start >= _SHORT_SENTENCE_CHARS:
+            spans.append((start, stop.end()))
+            start = stop.end()
+    if start < len(text):
+        spans.append((start, len(text)))
+    return tuple(spans)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +128,8 @@ def edges(text: str) -> str:
     """Return all of a short answer, or start and end of a long one, as `opening` does."""
     shown = visible(text)
     if len(shown) <= SHORT_CHARS:
-        return _own(shown)
-    return f"{_own(shown[:_EDGE_CHARS])} \n {_own(shown[-_EDGE_CHARS:])}"
+        return opening(text)
+    return f"{opening(text)} \n{_own(shown[-_EDGE_CHARS:])}"
 
 
 def squeezed(text: str) -> str:
@@ -110,6 +140,9 @@ def squeezed(text: str) -> str:
 def _own(text: str) -> str:
     if not text.isascii():
         text = text.translate(_APOSTROPHES)
-    if text.startswith("'") or any(sign in text for sign in _QUOTING):
-        text = _NOT_OWN.sub(" ", text)
-    return f" {_DECORATION.sub(' ', text).lower()}"
+    if ">" in text or "\u2014" in text:
+        text = _QUOTED_LINE.sub(" ", text)
+    text = _QUOTED.sub(" ", text)
+    if "'" in text:
+        text = _SINGLE_QUOTED.sub(" ", text)
+    return f" {' '.join(text.translate(_DECORATION).split())}".lower()
