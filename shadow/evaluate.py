@@ -28,6 +28,8 @@ from shadow.pair import Arm, Pair, Prompt, UnreadableRequest, read_prompt
 from shadow.pairs import Claim, Finished
 from shadow.plan import Plan
 from shadow.prices import Prices
+from shadow.refusal import Decider, with_stances
+from shadow.refusal.deciding import Decided
 
 _TRIED_LATER = frozenset({408, 429})
 
@@ -48,6 +50,8 @@ class Evaluator:
         clock: Callable[[], float],
         rng: Random,
         mirrored: Callable[[Plan, Arm], None] = lambda _plan, _arm: None,
+        decider: Decider | None = None,
+        decided: Callable[[str, Decided], None] = lambda _name, _decided: None,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -56,6 +60,8 @@ class Evaluator:
         self._clock = clock
         self._rng = rng
         self._mirrored = mirrored
+        self._decider = decider
+        self._decided = decided
         self.lag = LoopLag()
         """Watched by the worker while it runs."""
         self._boilerplate = BoilerplateMemory()
@@ -100,6 +106,8 @@ class Evaluator:
             await target.close()
         if self._judge is not None:
             await self._judge.close()
+        if self._decider is not None:
+            await self._decider.close()
 
     async def _paired(self, claim: Claim, plan: Plan, prompt: Prompt, captured: Arm) -> Finished:
         capture = claim.capture
@@ -119,7 +127,7 @@ class Evaluator:
             return self._unjudgeable(claim, "the baseline's mirror failed", mirrored)
         other = replace(mirrored.arm, prices=self._prices(name))
         baseline, candidate = (other, captured) if reverse else (captured, other)
-        pair = self._pair(claim, plan, prompt, baseline, candidate)
+        pair = await self._read(claim, plan, self._pair(claim, plan, prompt, baseline, candidate))
         checks = (
             *run_checks(pair),
             self._boilerplate.check(pair, rollout_id=claim.rollout_id, stream=claim.stream),
@@ -153,16 +161,29 @@ class Evaluator:
             return decision, ()
         if self._judge is None or not plan.wants_judge:
             return NO_JUDGE, ()
-        deployment = claim.capture.deployment
         try:
-            refuse_self_judging(
-                self._settings, baseline=plan.baseline or deployment, candidate=plan.candidate
-            )
+            self._refuse_self_judging(claim, plan)
         except SettingsError as error:
             return Decision("judge_error", "error", reason=str(error)), ()
         budget = DailyBudget(self._store, plan.rollout_id, plan.limits, self._clock)
         judged = await self._judge.compare(pair, budget)
         return decide_by_judge(judged), judged.judgments
+
+    async def _read(self, claim: Claim, plan: Plan, pair: Pair) -> Pair:
+        """Have a model read the answers of which the refusal rules are not sure."""
+        if self._decider is None:
+            return pair
+        if self._decider.name == "judge":
+            try:
+                self._refuse_self_judging(claim, plan)
+            except SettingsError:
+                return pair  # the decision on the pair says so
+        budget = DailyBudget(self._store, plan.rollout_id, plan.limits, self._clock)
+        return await with_stances(pair, self._decider, budget, self._decided)
+
+    def _refuse_self_judging(self, claim: Claim, plan: Plan) -> None:
+        baseline = plan.baseline or claim.capture.deployment
+        refuse_self_judging(self._settings, baseline=baseline, candidate=plan.candidate)
 
     def _live(self, claim: Claim, plan: Plan, prompt: Prompt, captured: Arm) -> Finished:
         variant = claim.capture.variant

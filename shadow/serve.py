@@ -23,8 +23,11 @@ from shadow.evaluate import Evaluator
 from shadow.judge import Judge
 from shadow.judge.cache import JudgeCache
 from shadow.judge.client import JudgeClient
+from shadow.local import LocalModel
 from shadow.metrics import WorkerMetrics
 from shadow.prices import Prices
+from shadow.refusal import Decider, JudgeDecider, LocalDecider
+from shadow.refusal.prompt import RESPONSE_FORMAT as STANCE_FORMAT
 from shadow.worker import Worker
 
 _log = logging.getLogger("coalmine.worker")
@@ -83,6 +86,8 @@ def build_worker(
         clock=clock,
         rng=rng or Random(),
         mirrored=metrics.mirrored,
+        decider=build_decider(settings, store, environ=environ, clock=clock),
+        decided=metrics.refusal_decided,
     )
     return Worker(
         store=store,
@@ -119,6 +124,42 @@ def build_judge(
         cache=JudgeCache(store),
         prices=Prices(
             declared.dollars_per_million_input_tokens, declared.dollars_per_million_output_tokens
+        ),
+    )
+
+
+def build_decider(
+    settings: Settings, store: Store, *, environ: Mapping[str, str], clock: Callable[[], float]
+) -> Decider | None:
+    """Return who decides on refusals where the rules are not sure; None: the rules alone do.
+
+    Raises `SettingsError` where a local classifier is named that can't be there.
+    """
+    refusal, judge = settings.refusal, settings.judge
+    if refusal.local is not None:
+        model = LocalModel(refusal.local, field="refusal.local")
+        return LocalDecider(model, labels=refusal.labels, threshold=refusal.threshold)
+    if refusal.decider == "rules" or judge is None:
+        return None
+    deployment = settings.deployments[judge.deployment]
+    client = JudgeClient(
+        base_url=deployment.base_url,
+        model=deployment.model,
+        api_key=deployment.api_key(environ),
+        timeout_s=judge.timeout,
+        max_concurrency=judge.max_concurrency,
+        parameters=deployment.parameters,
+        response_format=STANCE_FORMAT,
+        outbound=outbound(judge.deployment, deployment, environ),
+    )
+    return JudgeDecider(
+        client,
+        store,
+        endpoint=deployment.base_url,
+        nonce=lambda: secrets.token_hex(8),
+        clock=clock,
+        prices=Prices(
+            judge.dollars_per_million_input_tokens, judge.dollars_per_million_output_tokens
         ),
     )
 
