@@ -13,7 +13,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import yaml
@@ -37,6 +37,7 @@ from gateway.settings_checks import (
     RefusalSettings,
     must_refuse_source,
 )
+from gateway.settings_judge import FirstStage, JudgeSettings, LocalJudge
 from gateway.settings_values import ByteSize, Duration, Name, Port, parse_bytes, parse_duration
 from gateway.settings_values import Section as _Section
 
@@ -46,10 +47,12 @@ __all__ = [
     "ControlSettings",
     "Deployment",
     "Escalation",
+    "FirstStage",
     "GatewaySettings",
     "JudgeSettings",
     "KnownFailure",
     "KnownFailures",
+    "LocalJudge",
     "Manifest",
     "Must",
     "RefusalSettings",
@@ -187,7 +190,7 @@ class WorkerSettings(_Section):
 
     metrics_port: Port = Field(8092, description="Port of /metrics.")
     metrics_host: str = Field("127.0.0.1", description="Address of the /metrics listener.")
-    concurrency: int = Field(16, ge=1, le=1024, description="Pairs in work at a time.")
+    concurrency: int = Field(16, ge=1, le=10_000, description="Pairs in work at a time.")
     claim_batch: int = Field(32, ge=1, le=1000, description="Pairs claimed in one transaction.")
     claim_lease: Duration = Field(
         180.0, gt=0, description="Seconds until a claimed pair is given to another worker."
@@ -344,6 +347,12 @@ class Route(_Section):
     risk: str | None = Field(
         None, description="Where a request's risk tier stands: header:NAME or metadata.KEY."
     )
+    rubric: str | None = Field(
+        None, description="Path of the judge's rubric for this route; unset: the judge's own."
+    )
+    criteria: tuple[Annotated[str, Field(min_length=3, max_length=2000)], ...] = Field(
+        (), description="Sentences that the judge weighs on this route, added to the rubric."
+    )
 
     must_refuse: str | None = Field(
         None,
@@ -368,17 +377,6 @@ class Route(_Section):
         ):
             raise ValueError("is no place in a request; write header:NAME or metadata.KEY")
         return value
-
-
-class JudgeSettings(_Section):
-    """The LLM judge that compares two answers."""
-
-    deployment: Name = Field(description="Deployment that judges; never one that serves an arm.")
-    rubric: str | None = Field(None, description="Path of the rubric, or none for the built-in.")
-    timeout: Duration = Field(60.0, gt=0, description="Seconds for one call.")
-    max_concurrency: int = Field(16, ge=1, description="Calls in flight.")
-    dollars_per_million_input_tokens: float = Field(0.0, ge=0, description="Price of input.")
-    dollars_per_million_output_tokens: float = Field(0.0, ge=0, description="Price of output.")
 
 
 class Client(_Section):
@@ -448,18 +446,23 @@ class Settings(_Section):
                 )
         if self.refusal.decider == "judge" and self.judge is None:
             raise ValueError("refusal.decider: is judge, and no judge is declared; declare one")
-        if self.judge is not None:
-            if self.judge.deployment not in self.deployments:
+        judges = self.judge.deployments() if self.judge is not None else {}
+        for field, judge in judges.items():
+            if judge not in self.deployments:
                 raise ValueError(
-                    f"judge.deployment: no deployment is called {self.judge.deployment!r}; "
-                    f"declared are: {known}"
+                    f"{field}: no deployment is called {judge!r}; declared are: {known}"
                 )
             for name, route in self.routes.items():
-                if route.baseline == self.judge.deployment:
+                if route.baseline == judge:
                     raise ValueError(
-                        f"judge.deployment: {self.judge.deployment!r} also serves the route "
-                        f"{name!r}; a judge never judges itself"
+                        f"{field}: {judge!r} also serves the route {name!r}; "
+                        "a judge never judges itself"
                     )
+        if len(set(judges.values())) < len(judges):
+            raise ValueError(
+                "judge.first_stage.deployment: is the judge itself; name a cheaper deployment, "
+                "or leave first_stage out"
+            )
         names = [client.name for client in self.clients]
         if len(set(names)) != len(names):
             raise ValueError("clients: two clients have the same name")
@@ -552,13 +555,14 @@ def _resolve_files(document: dict[str, Any], folder: Path) -> None:
             except ValueError as error:
                 raise SettingsError(f"{schema} is not JSON: {error}", field=field) from None
         _resolve_known_failures(name, route, folder)
+        _resolve_rubric(route, f"routes.{name}.rubric", folder)
     _resolve_classifier(document.get("refusal"), folder)
     judge = document.get("judge")
-    if isinstance(judge, dict) and isinstance(judge.get("rubric"), str):
-        rubric = folder / judge["rubric"]
-        if not rubric.is_file():
-            raise SettingsError(f"can't read {judge['rubric']}: no such file", field="judge.rubric")
-        judge["rubric"] = str(rubric)
+    _resolve_rubric(judge, "judge.rubric", folder)
+    first = judge.get("first_stage") if isinstance(judge, dict) else None
+    local = first.get("local") if isinstance(first, dict) else None
+    if isinstance(local, dict) and isinstance(local.get("path"), str):
+        local["path"] = str(folder / local["path"])
     deployments = document.get("deployments")
     for deployment in deployments.values() if isinstance(deployments, dict) else ():
         for key in _FILES if isinstance(deployment, dict) else ():
@@ -580,6 +584,14 @@ def _resolve_known_failures(name: str, route: Any, folder: Path) -> None:
         route["known_failures"] = _read_yaml(folder / given)
     except SettingsError as error:
         raise SettingsError(str(error), field=f"routes.{name}.known_failures") from None
+
+
+def _resolve_rubric(section: Any, field: str, folder: Path) -> None:
+    if isinstance(section, dict) and isinstance(section.get("rubric"), str):
+        rubric = folder / section["rubric"]
+        if not rubric.is_file():
+            raise SettingsError(f"can't read {section['rubric']}: no such file", field=field)
+        section["rubric"] = str(rubric)
 
 
 def _settings_error(error: ValidationError) -> SettingsError:
