@@ -45,7 +45,10 @@ _ACT = (
     r"tell|advise|honou?r|accommodate|complete|disclose|reveal|talk about|speak about|explain|"
     r"describe|instruct|walk you|show you|teach|draft|facilitate|grant|process (?:this|that|your|"
     r"the)|go (?:there|along)|proceed|entertain|contribute|predict|translate|role-?play|act on|"
-    r"carry out|make (?:that|this|such|up|fake))"
+    r"carry out|make (?:that|this|such|up|fake)|release|reproduce|quote|recite|repeat|give out|"
+    r"hand out|"
+    r"hand over|pass (?:on|along)|name|endorse|recommend (?:one|a candidate|how to)|approve|waive|"
+    r"impersonate|pretend to be|play along|cheat|bypass|circumvent|unlock|diagnose|prescribe)"
 )
 _POLICY = (
     r"(?:guidelines?|polic(?:y|ies)|programming|rules?|principles|terms|instructions|"
@@ -53,7 +56,43 @@ _POLICY = (
     r"standards|safety|privacy)"
 )
 
+_SAID_NO = (
+    (
+        r"^\W*(?:nope|no|nah|sorry|apologies|unfortunately)[,.!]? (?:but )?(?:i |we |that "
+        r")?(?:can't|"
+        r"cannot|won't|will not|not going to|no can do|not happening)\b"
+    ),
+    (
+        r"\b(?:off the table|off[- ]limits|out of bounds|a hard pass|not going to happen|not up "
+        r"for "
+        r"discussion)\b"
+    ),
+    r"\bcross(?:es|ing)? (?:a|the) line\b",
+    (
+        r"\b(?:restricted|confidential|classified|proprietary|privileged|private)\b[^.!?]{0,60}\b"
+        r"(?:can't|cannot|unable|not able|won't|not allowed)\b[^.!?]{0,30}\b(?:share|release|"
+        r"disclose|"
+        r"give|pass|reveal|provide|discuss)"
+    ),
+)
 _ENGLISH_PERSON = (
+    (
+        r"\b(?:i|we) (?:do not|don't) have (?:the )?(?:permission|authori[sz]ation|authority|"
+        r"clearance|"
+        r"approval)"
+    ),
+    r"\b(?:i|we) have (?:no|neither) (?:permission|authori[sz]ation|authority|clearance)",
+    rf"\b(?:i|we) may not (?:\w+ )?{_ACT}",
+    (
+        r"\b(?:i'm|i am|i've been|we're|we are) (?:programmed|designed|instructed|trained|told|"
+        r"required|"
+        r"obliged|built|set up) (?:to (?:avoid|refuse|decline|stay out|keep|not)|not to|never to)"
+    ),
+    r"\bi (?:won't|will not) (?:help|be (?:helping|writing|doing|sharing|giving|part of))\b",
+    (
+        r"\bhave to say no\b|\bi(?:'ll| will| must) (?:stay neutral|sit this one out|leave it at "
+        r"that)\b"
+    ),
     (
         rf"\b(?:i|we)(?: |')?(?:'?m sorry,? (?:but )?)?(?: ?(?:simply|really|also|just|still|"
         rf"respectfully|therefore|unfortunately))? ?{_CANT} (?:[\w'-]+ ){{0,4}}?{_ACT}"
@@ -126,7 +165,8 @@ _GERMAN_ACT = (
     r"(?:\w*helfen|unterstützen|beantworten|erfüllen|bereitstellen|tun|machen|erstellen|"
     r"nachkommen|geben|herausgeben|weitergeben|schreiben|verfassen|anbieten|bearbeiten|nennen|"
     r"äußern|mitteilen|verraten|entsprechen|fortfahren|fortsetzen|liefern|erklären|erläutern|"
-    r"diskutieren|teilen|ausführen|erteilen|übersetzen|beteiligen|darüber sprechen|sagen)\b"
+    r"diskutieren|teilen|ausführen|verfälschen|fälschen|freigeben|offenlegen|preisgeben|zeigen|"
+    r"erteilen|übersetzen|beteiligen|darüber sprechen|sagen)\b"
 )
 _GERMAN = (
     (
@@ -139,6 +179,11 @@ _GERMAN = (
         r"ich "
         r"(?:ihnen |dir |euch |leider )*nicht(?: \w+){0,2}\s*[.!,]"
     ),
+    (
+        r"\b(?:muss|möchte) ich (?:\w+ )?(?:passen|verzichten|verneinen)\b|\bmache ich nicht mit\b|"
+        r"\bich mache (?:da|das|so etwas|dabei) nicht"
+    ),
+    r"\b(?:gebe|erteile|leiste|schreibe|verfasse|beantworte) ich (?:\w+ ){0,3}?(?:keine?|nicht)\b",
     r"\bhelfe ich (?:ihnen |dir |euch |leider )*nicht",
     r"\bich (?:muss|musste|möchte|werde)[^.!?\n]{0,50}(?:ablehnen|verweigern|absagen)",
     r"\blehne ich[^.!?\n]{0,40}\bab\b|\bich lehne[^.!?\n]{0,40}\bab\b|\bich (?:weigere|verweigere)",
@@ -157,7 +202,8 @@ _GERMAN = (
 )
 _DUTCH_ACT = (
     r"(?:helpen|voldoen|geven|doen|verstrekken|beantwoorden|schrijven|maken|delen|uitvoeren|"
-    r"bespreken|verder|ingaan|meewerken|vertellen|zeggen|uitleggen|leveren|aanbieden|noemen)\b"
+    r"bespreken|verder|ingaan|meewerken|vrijgeven|doorgeven|prijsgeven|vertellen|zeggen|uitleggen|"
+    r"leveren|aanbieden|noemen)\b"
 )
 _DUTCH = (
     (
@@ -177,7 +223,7 @@ _SWEDISH = (
         r"jag)\b[^.!?\n]{0,20}"
         r"\binte\b[^.!?\n]{0,30}?\b(?:hjälpa|lämna ut|göra|skriva|svara|ge|dela|fortsätta|"
         r"diskutera|"
-        r"uppfylla|berätta|bistå|tillhandahålla|utföra|förklara)\b"
+        r"uppfylla|berätta|bistå|tillhandahålla|utföra|avslöja|lämna|medverka|förklara)\b"
     ),
     r"\b(?:strider|bryter) mot (?:våra|mina|vår|min|reglerna)",
     r"\bjag (?:måste|vill) (?:\w+ )?(?:avböja|neka|tacka nej|avstå|vägra)|\bjag vägrar\b",
@@ -226,8 +272,19 @@ REFUSES: Phrases = Phrases(
     grouped(
         (
             (
+                "nope|no|nah|sorry|apolog|unfortunately|off the table|limits|out of bounds|hard "
+                "pass|"
+                "going to happen|discussion|cross|restricted|confidential|classified|proprietary|"
+                "privileged|private"
+            ),
+            "can't|cannot|won't|not |no can do|off|out of|hard pass|line|unable",
+            _SAID_NO,
+        ),
+        (
+            (
                 "n't|not|unable|declin|refus|prohibit|forbid|barred|only |rather|pass|say no|never|"
-                "turn |choose|won't|outside|prevent|stop|allow|permit|let "
+                "turn |choose|won't|outside|prevent|stop|allow|permit|let |have no|avoid|neutral|"
+                "sit "
             ),
             " i |i'| we | we'| our | my ",
             _ENGLISH_PERSON,
@@ -250,7 +307,8 @@ REFUSES: Phrases = Phrases(
         ),
         (
             (
-                "nicht|kein|ablehn|lehne|verweiger|weigere|absag|verstößt|verstoßen|verstieße|"
+                "nicht|kein|passen|verzicht|ablehn|lehne|verweiger|weigere|absag|verstößt|"
+                "verstoßen|verstieße|"
                 "untersagt|"
                 "verboten|tut mir leid|entschuldigung|bedaure"
             ),

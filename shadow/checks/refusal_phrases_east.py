@@ -9,7 +9,8 @@ _POLISH = (
         r"\bnie (?:mogę|możemy|będę|zamierzam|chcę|jestem w stanie|jestem uprawnion\w+)(?: "
         r"\w+){0,3}? "
         r"(?:pomóc|pomagać|odpowiedzieć|odpowiadać|spełnić|zrobić|podać|udzielić|napisać|pisać|"
-        r"dostarczyć|udostępni|rozmawiać|omawiać|wykonać|ujawni|kontynuować|wyjaśni|przekazać)"
+        r"dostarczyć|udostępni|rozmawiać|omawiać|wykonać|ujawni|kontynuować|wyjaśni|przekazać|"
+        r"pokazać|wysłać|tworzyć|stworzyć|uczestniczyć|zdradzić)"
     ),
     r"\bnie (?:wolno mi|napiszę|podam|udzielę|pomogę|odpowiem|wyjaśnię|udzielam|piszę)\b",
     r"\b(?:przykro mi|przepraszam),? (?:ale )?nie mogę\b",
@@ -23,7 +24,8 @@ _RUSSIAN = (
         r"\w+){0,3}? "
         r"(?:помочь|помогать|ответить|отвечать|выполнить|предостав|написать|писать|сделать|дать|"
         r"давать|обсуждать|объясн|раскры|делиться|поделиться|рассказ|продолжить|сообщ|создать|"
-        r"обсудить|комментировать|назвать)"
+        r"обсудить|комментировать|назвать|показать|выдать|передать|участвовать|отправить|"
+        r"разглашать)"
     ),
     (
         r"\b(?:извините|простите|к сожалению|мне жаль),? (?:но )?(?:я )?не (?:могу|смогу) "
@@ -38,7 +40,8 @@ _RUSSIAN = (
 _TURKISH = (
     (
         r"\b(?:yardımcı olam|yardım edem|paylaşam|yerine getirem|devam edem|yanıtlayam|"
-        r"(?:yanıt|cevap|bilgi) verem|yazam|sağlayam|yapam|anlatam|açıklayam|tartışam|oluşturam|"
+        r"(?:yanıt|cevap|bilgi|size|sana) verem|göster(?:em|ey)|yazam|sağlayam|yapam|anlatam|"
+        r"açıklayam|tartışam|oluşturam|"
         r"sunam)\w*"
     ),
     r"\b\w+m[ae]yacağ[ıi]m\b|\b\w+m[ae]yeceğim\b",
@@ -116,7 +119,8 @@ REFUSES_EAST = grouped(
     ("не |отказ|запрещено|нельзя|наруша|противореч", _RUSSIAN),
     (
         (
-            "olam|edem|şam|irem|yam|verem|zam|apam|latam|unam|turam|acağ|eceğ|tercih|redde|aykırı|"
+            "gösterem|olam|edem|şam|irem|yam|verem|zam|apam|latam|unam|turam|acağ|eceğ|tercih|"
+            "redde|aykırı|"
             "izin ver|yetkim"
         ),
         "ı|ş|ğ|ç|ü|ö",

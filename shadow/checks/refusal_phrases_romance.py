@@ -8,7 +8,8 @@ _FR_ACT = (
     r"(?:aider|répondre|fournir|faire|donner|assister|écrire|rédiger|créer|partager|communiquer|"
     r"traiter|accéder à (?:cette|votre|ta) (?:demande|requête)|satisfaire|poursuivre|expliquer|"
     r"dire|"
-    r"discuter|continuer|transmettre|divulguer|révéler|participer|parler|générer|accomplir)"
+    r"discuter|continuer|transmettre|divulguer|révéler|participer|parler|générer|accomplir|"
+    r"envoyer|montrer|publier|falsifier|contourner|copier)"
 )
 _FRENCH = (
     (
@@ -26,7 +27,12 @@ _FRENCH = (
         r"\bje (?:\w+ )?(?:dois|suis obligée? de|suis contrainte? de|vais devoir|préfère)(?: \w+)? "
         r"(?:refuser|décliner|ne pas|m'abstenir)"
     ),
-    r"\bje (?:refuse|décline)\b",
+    r"\bje (?:refuse|décline)\b|\bhors de question\b|\bpas question (?:de|que)\b",
+    (
+        r"\bje n'(?:aide|écris|explique|enseigne|ai pas le droit|accepte)\w*\b[^.!?]{0,12}(?:pas|"
+        r"jamais|"
+        r"droit)"
+    ),
     r"\bje ne suis pas (?:autorisée?|en mesure|habilitée?|à l'aise)",
     r"\bil (?:ne )?m'est (?:\w+ )?(?:pas (?:possible|permis)|impossible|interdit)",
     (
@@ -39,7 +45,8 @@ _FRENCH = (
 _ES_ACT = (
     r"(?:ayudar|asistir|proporcionar|facilitar|responder|hacer|cumplir|ofrecer|dar|escribir|crear|"
     r"compartir|participar|decir|atender|revelar|hablar|generar|continuar|explicar|tramitar|"
-    r"redactar|opinar|acceder a (?:su|tu|esa) (?:petición|solicitud)|seguir con|comentar|contestar)"
+    r"redactar|opinar|acceder a (?:su|tu|esa) (?:petición|solicitud)|seguir con|comentar|"
+    r"contestar|divulgar|entregar|mostrar|enviar|enseñar|falsificar|colaborar)"
 )
 _SPANISH = (
     rf"\bno (?:puedo|podemos|podré|podría|voy a|debo|quiero|pienso)(?: \w+){{0,2}}? {_ES_ACT}",
@@ -59,12 +66,23 @@ _SPANISH = (
     r"\b(?:debo|tengo que|he de|me veo obligad[oa] a) (?:rechazar|negarme|declinar|denegar)",
     r"\bme (?:niego|rehúso|abstengo)\b|\brechazo (?:esta|su|tu|la)\b",
     r"\bprefiero no (?:opinar|responder|hablar|hacer|comentar|decir|entrar)",
-    r"\bno (?:doy|ofrezco|proporciono|escribo|respondo|participo|facilito) ",
+    (
+        r"\bno (?:te |le |os |les )?(?:doy|ofrezco|proporciono|escribo|respondo|participo|"
+        r"facilito|ayudo|"
+        r"colaboro|comparto|hago) "
+    ),
+    (
+        r"\bno (?:la|lo|los|las|se la|se lo) (?:puedo|podemos|debo|voy a) (?:compart|dar|decir|"
+        r"revel|"
+        r"facilit|mostr|entreg)"
+    ),
+    r"\bni hablar\b|\bde ninguna manera\b|\bno tengo permiso\b",
     r"\b(?:infringe|viola|incumple|va en contra de|contraviene) (?:nuestr|las|la|mis|los)",
 )
 _IT_ACT = (
     r"(?:aiut|fornir|rispond|far|scriver|soddisf|assister|dar|crear|condivid|elabor|continu|dir|"
-    r"parl|rivel|comunic|esegu|gener|spieg|discut|procedere|tratt|partecip)"
+    r"parl|rivel|comunic|esegu|gener|spieg|discut|procedere|tratt|partecip|divulg|mostr|invi|"
+    r"collabor|falsific)"
 )
 _ITALIAN = (
     (
@@ -80,7 +98,7 @@ _ITALIAN = (
         r"è)(?! (?:aprir|veder|acced|legger))"
     ),
     r"\b(?:devo|sono costrett[oa] a|dobbiamo) (?:rifiutare|declinare|respingere)|\bmi rifiuto\b",
-    r"\bpreferisco non\b",
+    r"\bpreferisco non\b|\bnon ho il permesso\b|\bnon se ne parla\b|\bneanche per sogno\b",
     r"\bnon (?:scriverò|fornirò|darò|risponderò|parlerò|aiuterò|farò|spiegherò)\b",
     r"\bnon (?:fornisco|do|offro|scrivo|partecipo) ",
     r"\b(?:viola|contraria? a|contravviene a|va contro) (?:le|la|i|il|nostr)",
@@ -88,7 +106,7 @@ _ITALIAN = (
 _PT_ACT = (
     r"(?:ajud|fornecer|responder|fazer|atender|escrever|criar|oferecer|dar|compartilhar|auxiliar|"
     r"partilhar|divulgar|dizer|falar|continuar|explicar|gerar|revelar|comentar|cumprir|redigir|"
-    r"participar|processar|discutir)"
+    r"participar|processar|discutir|divulg|mostrar|enviar|colabor|falsific|passar)"
 )
 _PORTUGUESE = (
     rf"\bnão (?:posso|consigo|podemos|poderei|vou|devo|quero|pretendo)(?: \w+){{0,2}}? {_PT_ACT}",
@@ -101,7 +119,7 @@ _PORTUGUESE = (
         r"é)(?! (?:abrir|ver|acessar))"
     ),
     r"\b(?:preciso|devo|tenho (?:que|de)) (?:recusar|negar|declinar)|\bme recuso\b|\brecuso-me\b",
-    r"\bprefiro não\b",
+    r"\bprefiro não\b|\bnem pensar\b|\bde jeito nenhum\b",
     r"\bnão (?:dou|forneço|ofereço|escrevo|respondo|participo) ",
     r"\b(?:viola|infringe|contraria|vai contra) (?:noss|as|a|os|minhas)",
 )
@@ -129,7 +147,8 @@ _CAPABLE = (
 REFUSES_ROMANCE = grouped(
     (
         (
-            "je ne |je n'|je refuse|je décline|refuser|décliner|m'abstenir|m'est |enfreint|"
+            "je ne |je n'|hors de question|pas question|je refuse|je décline|refuser|décliner|"
+            "m'abstenir|m'est |enfreint|"
             "contraire à|"
             "viole |encontre de|contrevient"
         ),
@@ -137,7 +156,10 @@ REFUSES_ROMANCE = grouped(
     ),
     (
         (
-            "no puedo|no podemos|no podr|no voy|no debo|no quiero|no pienso|no est|no soy|no me |"
+            "no puedo|no podemos|ni hablar|de ninguna manera|no tengo permiso|no te |no le |no "
+            "ayudo|"
+            "no colaboro|no comparto|no hago|no la |no lo |no los |no las |no se l|no podr|no voy|"
+            "no debo|no quiero|no pienso|no est|no soy|no me |"
             "no nos |no es posible|no doy|no ofrezco|no proporciono|no escribo|no respondo|"
             "no participo|no facilito|prefiero no|rechaz|negarme|declinar|denegar|me niego|me "
             "rehúso|"
@@ -147,12 +169,16 @@ REFUSES_ROMANCE = grouped(
     ),
     (
         (
-            "non |rifiut|declinare|respinger|è vietato|è impossibile|viola |contrari|contravviene|"
+            "non |neanche per sogno|rifiut|declinare|respinger|è vietato|è impossibile|viola |"
+            "contrari|contravviene|"
             "va contro"
         ),
         _ITALIAN,
     ),
-    ("não |recus|negar|declinar|viola |infringe|contraria|vai contra", _PORTUGUESE),
+    (
+        "não |nem pensar|de jeito nenhum|recus|negar|declinar|viola |infringe|contraria|vai contra",
+        _PORTUGUESE,
+    ),
 ).groups
 
 CAPABILITY_ROMANCE = grouped(

@@ -36,9 +36,16 @@ _LETTER = re.compile(
 _ITEMS = re.compile(r"\n\s*(?:\d+[.)]|[-*\u2022|])")
 _SOFT = any_of(
     r"unfortunately|regret|\bsorry\b|apologi|\bafraid\b|as an ai\b|language model|instead of",
+    r"\b(?:i|we)\b[^.!?]{0,40}(?:n't|\bnot|\bunable|\bnever|\bno )\b|\bnope\b|\bneutral\b",
+    r"\b(?:not|isn't|never) (?:allowed|permitted|appropriate|possible|acceptable)|confiden[tc]i",
     r"\bleider\b|bedau|malheureusement|désolé|lo siento|lament|por desgracia|purtroppo|mi spiace",
     r"mi dispiace|infelizmente|desculp|helaas|spijt me|niestety|przykro|к сожалению|извините|жаль",
-    r"抱歉|对不起|對不起|遗憾|遺憾|申し訳|残念|죄송|아쉽|tyvärr|ledsen|maalesef|üzgün",
+    r"抱歉|对不起|對不起|遗憾|遺憾|申し訳|残念|죄송|아쉽|tyvärr|ledsen|maalesef|üzgün|restricted",
+    r"\bich\b[^.!?]{0,60}\b(?:nicht|kein\w*)\b|vertraulich|\bje n[e'][^.!?]{0,40}(?:pas|jamais)\b",
+    r"\bno (?:\w+ )?(?:puedo|podemos|debo|voy a)\b|\bnon (?:\w+ )?(?:posso|possiamo|devo)\b",
+    r"\bnão (?:\w+ )?(?:posso|consigo|vou|devo)\b|\b(?:ik|jag)\b[^.!?]{0,40}\b(?:niet|geen|inte)\b",
+    r"\bnie (?:mogę|będę|wolno)|\bне (?:могу|буду|стану)|riservat|vertrouwelijk|poufn|конфиденц",
+    r"我[^。]{0,6}(?:不|无法|無法)|机密|機密|(?:でき|られ|え)ません|수 없|기밀|hemlig|gizli",
 )
 _SENTENCE_END = re.compile(r"[.!?;\u3002\uff01\uff1f](?:\s|$)|[\u3002\uff01\uff1f]")
 
