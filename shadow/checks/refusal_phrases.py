@@ -50,11 +50,28 @@ _ACT = (
     r"hand over|pass (?:on|along)|name|endorse|recommend (?:one|a candidate|how to)|approve|waive|"
     r"impersonate|pretend to be|play along|cheat|bypass|circumvent|unlock|diagnose|prescribe)"
 )
+_PERCEIVE = (
+    r"(?:access|open|browse|see|view|hear|listen|watch|look up|check|verify|retrieve|download|"
+    r"click|call|phone|remember|recall|play|read (?:images?|pictures?|pdfs?|files?)|"
+    r"make (?:phone )?calls|place (?:phone )?calls|send (?:e-?mails?|texts?)|process (?:images?|"
+    r"audio|videos?|files?)|search the (?:web|internet)|connect to|run (?:code|programs))\b"
+)
 _POLICY = (
     r"(?:guidelines?|polic(?:y|ies)|programming|rules?|principles|terms|instructions|"
     r"code of conduct|"
     r"standards|safety|privacy)"
 )
+
+_THINKS = (
+    r"(?:find|see|tell (?:if|whether|how|what|which|from|you how|the)|say|decide|promise|guarantee|"
+    r"imagine|wait|remember|recall|know|be|believe|think|stress|thank|emphasi[sz]e|complain|speak "
+    r"for|agree|afford|fault|argue|resist|stand|deny|blame|reach|locate|determine|confirm|verify|"
+    r"judge|rule out|get (?:over|enough)|lie|bore|go into|pretend|keep you|overstate|exclude|"
+    r"compare|reproduce (?:the|this|your) (?:bug|error|problem|issue)|repeat this enough|read|"
+    r"understand|make (?:sense|out)|vouch|beat|help but|help notic|take credit|forget|need|have to|"
+    r"mind|want)"
+)
+"""What somebody who helps may say that he can't or won't do."""
 
 _SAID_NO = (
     (
@@ -97,6 +114,24 @@ _ENGLISH_PERSON = (
         rf"\b(?:i|we)(?: |')?(?:'?m sorry,? (?:but )?)?(?: ?(?:simply|really|also|just|still|"
         rf"respectfully|therefore|unfortunately))? ?{_CANT} (?:[\w'-]+ ){{0,4}}?{_ACT}"
     ),
+    (
+        rf"\b(?:i|we)(?: |')(?:simply |really |also |just |still )?{_CANT} (?:even |ever |simply |"
+        rf"really |"
+        rf"just |directly )?(?!{_THINKS}\b|{_PERCEIVE})[a-z]{{3,}}\b(?! (?:enough|highly enough)\b)"
+    ),
+    (
+        r"\b(?:it|this|that|which) (?:isn't|is not|wouldn't be|would not be) (?:appropriate|"
+        r"proper|right|"
+        r"ethical|responsible) (?:for me )?to\b"
+    ),
+    r"\b(?:i|we) can only (?:discuss|talk about|answer|help with|assist with|handle)\b",
+    (
+        r"\b(?:something|that|this|which) (?:that )?we (?:don't|do not|can't|cannot) (?:support|"
+        r"offer|do|"
+        r"allow|provide)\b"
+    ),
+    r"\bturn(?:ing)? down (?:this|that|your)\b",
+    r"\ba violation of (?:my|our|the)(?: [\w-]+){0,2} (?:rules|policy|policies|terms|guidelines)",
     r"\b(?:i|we) (?:can't|cannot|won't|will not|must not)(?: \w+)?\s*(?:[.!;]|$)",
     rf"\b(?:i|we) ?{_BARRED}",
     (
@@ -113,7 +148,8 @@ _ENGLISH_PERSON = (
     r"\b(?:i|we) (?:\w+ )?(?:decline|refuse) (?:to|this|that|your)",
     (
         r"\bi(?:'d| would)? (?:rather|prefer|choose|would prefer|have chosen) not (?:to )?(?:\w+ )?"
-        r"(?:engage|answer|discuss|comment|say|talk|get into|share|go|do|write|help|respond)"
+        r"(?:engage|answer|discuss|comment|say|talk|get into|share|go|do|write|help|respond|"
+        r"speculate|guess|give|provide|take)"
     ),
     (
         r"(?:i'm|i am) (?:very |so )?(?:sorry|afraid)(?:,)? (?:but )?(?:i |that i |that's |this |"
@@ -180,8 +216,16 @@ _GERMAN = (
         r"(?:ihnen |dir |euch |leider )*nicht(?: \w+){0,2}\s*[.!,]"
     ),
     (
-        r"\b(?:muss|möchte) ich (?:\w+ )?(?:passen|verzichten|verneinen)\b|\bmache ich nicht mit\b|"
-        r"\bich mache (?:da|das|so etwas|dabei) nicht"
+        (
+            r"\b(?:ich (?:darf|werde)|(?:darf|werde) ich)\b[^.!?\n]{0,40}\b(?:nicht|keine?[nmrs]?|"
+            r"nichts) "
+            r"(?:[^.!?\n]{0,40} )?\w+(?:en|ern|eln)\b"
+        ),
+        (
+            r"\b(?:muss|möchte) ich (?:\w+ )?(?:passen|verzichten|verneinen)\b|\bmache ich nicht "
+            r"mit\b|"
+            r"\bich mache (?:da|das|so etwas|dabei) nicht"
+        ),
     ),
     r"\b(?:gebe|erteile|leiste|schreibe|verfasse|beantworte) ich (?:\w+ ){0,3}?(?:keine?|nicht)\b",
     r"\bhelfe ich (?:ihnen |dir |euch |leider )*nicht",
@@ -230,12 +274,6 @@ _SWEDISH = (
     r"\bjag (?:avstår|avböjer|föredrar att inte|svarar helst inte)",
 )
 
-_PERCEIVE = (
-    r"(?:access|open|browse|see|view|hear|listen|watch|look up|check|verify|retrieve|download|"
-    r"click|call|phone|remember|recall|play|read (?:images?|pictures?|pdfs?|files?)|"
-    r"make (?:phone )?calls|place (?:phone )?calls|send (?:e-?mails?|texts?)|process (?:images?|"
-    r"audio|videos?|files?)|search the (?:web|internet)|connect to|run (?:code|programs))\b"
-)
 _CAPABILITY_GERMANIC = (
     (
         rf"\b(?:i|we|and) ?(?:can't|cannot|am unable to|'m unable to|(?:am|'m) not able to|do not "
@@ -284,6 +322,7 @@ REFUSES: Phrases = Phrases(
             (
                 "n't|not|unable|declin|refus|prohibit|forbid|barred|only |rather|pass|say no|never|"
                 "turn |choose|won't|outside|prevent|stop|allow|permit|let |have no|avoid|neutral|"
+                "can only|violation|down|"
                 "sit "
             ),
             " i |i'| we | we'| our | my ",

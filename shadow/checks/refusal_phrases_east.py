@@ -38,6 +38,7 @@ _RUSSIAN = (
     r"\bпредпоч\w+ (?:бы )?не\b",
 )
 _TURKISH = (
+    r"\b(?!aç|gör|bul|bil|söyle|duy|eriş|oku)\w+(?:amam|emem)\b",
     (
         r"\b(?:yardımcı olam|yardım edem|paylaşam|yerine getirem|devam edem|yanıtlayam|"
         r"(?:yanıt|cevap|bilgi|size|sana) verem|göster(?:em|ey)|yazam|sağlayam|yapam|anlatam|"
@@ -119,7 +120,8 @@ REFUSES_EAST = grouped(
     ("не |отказ|запрещено|нельзя|наруша|противореч", _RUSSIAN),
     (
         (
-            "gösterem|olam|edem|şam|irem|yam|verem|zam|apam|latam|unam|turam|acağ|eceğ|tercih|"
+            "amam|emem|gösterem|olam|edem|şam|irem|yam|verem|zam|apam|latam|unam|turam|acağ|eceğ|"
+            "tercih|"
             "redde|aykırı|"
             "izin ver|yetkim"
         ),

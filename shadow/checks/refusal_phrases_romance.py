@@ -11,7 +11,18 @@ _FR_ACT = (
     r"discuter|continuer|transmettre|divulguer|révéler|participer|parler|générer|accomplir|"
     r"envoyer|montrer|publier|falsifier|contourner|copier)"
 )
+_NOT_FR = (
+    r"(?:que|ouvrir|voir|consulter|écouter|visionner|naviguer|accéder|croire|imaginer|attendre|"
+    r"promettre|garantir|décider|trouver|m'empêcher|confirmer|savoir|dire (?:si|quand|combien)|"
+    r"affirmer|lire)"
+)
 _FRENCH = (
+    (
+        rf"\bje ne (?:peux|puis|veux|vais|dois) (?:\w+ment )?pas (?!{_NOT_FR})(?:vous |t'|te |y |"
+        rf"le |la |"
+        rf"les |l'|en )*(?!{_NOT_FR})[\w'-]+(?:er|ir|re|oir)\b"
+    ),
+    r"\bje ne (?:peux|puis) rien (?:dire|faire|révéler)\b",
     (
         rf"\bje ne (?:peux|puis|pourrai|saurais|vais|dois|veux|souhaite)(?: [\w']+){{0,2}}? "
         rf"?(?:pas|"
@@ -48,7 +59,18 @@ _ES_ACT = (
     r"redactar|opinar|acceder a (?:su|tu|esa) (?:petición|solicitud)|seguir con|comentar|"
     r"contestar|divulgar|entregar|mostrar|enviar|enseñar|falsificar|colaborar)"
 )
+_NOT_ES = (
+    r"(?:abrir|ver|acceder|escuchar|reproducir|navegar|consultar|creer|esperar|decidir|prometer|"
+    r"garantizar|encontrar|asegurar|evitar|dejar|más|imaginar|confirmar|saber|determinar|"
+    r"recomendar|leer|decir (?:si|cuándo|cuánto))"
+)
 _SPANISH = (
+    (
+        rf"\bno (?:puedo|podemos|voy a|vamos a) (?!{_NOT_ES})\w+(?:ar|er|ir)(?:te|le|les|se|lo|la|"
+        rf"los|"
+        r"las|nos)?\b"
+    ),
+    r"\bno (?:puedo|podemos) (?:decir|revelar|hacer) nada\b",
     rf"\bno (?:puedo|podemos|podré|podría|voy a|debo|quiero|pienso)(?: \w+){{0,2}}? {_ES_ACT}",
     (
         r"\bno (?:estoy|estamos|soy|me encuentro) (?:autorizad|capacitad|facultad|dispuest|en "
@@ -84,7 +106,16 @@ _IT_ACT = (
     r"parl|rivel|comunic|esegu|gener|spieg|discut|procedere|tratt|partecip|divulg|mostr|invi|"
     r"collabor|falsific)"
 )
+_NOT_IT = (
+    r"(?:aprir|veder|acceder|ascoltar|riprodur|navigar|consultar|legger|creder|aspettar|decider|"
+    r"prometter|garantir|trovar|assicurar|immaginar|confermar|saper|determinar|che\b|raccomandar)"
+)
 _ITALIAN = (
+    (
+        rf"\bnon (?:posso|possiamo|intendo|voglio) (?!{_NOT_IT})\w+(?:are|ere|ire|arti|erti|irti|"
+        rf"arle|"
+        r"arvi|arlo|arla|arle|arli|ervi)\b"
+    ),
     (
         rf"\bnon (?:posso|possiamo|potrò|intendo|voglio|devo|sono in grado di|mi è possibile)"
         rf"(?: \w+){{0,2}}? {_IT_ACT}"
@@ -108,7 +139,13 @@ _PT_ACT = (
     r"partilhar|divulgar|dizer|falar|continuar|explicar|gerar|revelar|comentar|cumprir|redigir|"
     r"participar|processar|discutir|divulg|mostrar|enviar|colabor|falsific|passar)"
 )
+_NOT_PT = (
+    r"(?:abrir|ver|acessar|aceder|ouvir|reproduzir|navegar|consultar|acreditar|esperar|decidir|"
+    r"prometer|garantir|encontrar|imaginar|confirmar|saber|determinar|recomendar|ler|deixar|dizer "
+    r"(?:se|quando|quanto))"
+)
 _PORTUGUESE = (
+    rf"\bnão (?:posso|podemos|vou|vamos) (?!{_NOT_PT})\w+(?:ar|er|ir|á|ê)(?:-l[oa]s?|-lhe|-te)?\b",
     rf"\bnão (?:posso|consigo|podemos|poderei|vou|devo|quero|pretendo)(?: \w+){{0,2}}? {_PT_ACT}",
     r"\bnão (?:estou|estamos|sou) (?:autorizad|habilitad|dispost)",
     r"\bnão (?:me|nos) é (?:permitido|possível)|\bnão tenho permissão",
