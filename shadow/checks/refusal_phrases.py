@@ -67,16 +67,18 @@ _THINKS = (
     r"imagine|wait|remember|recall|know|be|believe|think|stress|thank|emphasi[sz]e|complain|speak "
     r"for|agree|afford|fault|argue|resist|stand|deny|blame|reach|locate|determine|confirm|verify|"
     r"judge|rule out|get (?:over|enough)|lie|bore|go into|pretend|keep you|overstate|exclude|"
-    r"compare|reproduce (?:the|this|your) (?:bug|error|problem|issue)|repeat this enough|read|"
+    r"compare|repeat|reproduce (?:the|this|your) (?:bug|error|problem|issue)|repeat this enough|"
+    r"read|"
     r"understand|make (?:sense|out)|vouch|beat|help but|help notic|take credit|forget|need|have to|"
     r"mind|want)"
 )
 """What somebody who helps may say that he can't or won't do."""
 
 _SAID_NO = (
+    r"^\W*sorry,? (?:but )?no\s*[.!]",
     (
-        r"^\W*(?:nope|no|nah|sorry|apologies|unfortunately)[,.!]? (?:but )?(?:i |we |that "
-        r")?(?:can't|"
+        r"^\W*(?:nope|no|nah|sorry|apologies|unfortunately)[,.!]? (?:but )?(?:i |we |that )?"
+        r"(?:can't|"
         r"cannot|won't|will not|not going to|no can do|not happening)\b"
     ),
     (
@@ -93,6 +95,8 @@ _SAID_NO = (
     ),
 )
 _ENGLISH_PERSON = (
+    r"\b(?:and|so|but|therefore) i (?:must )?(?:decline|refuse|pass)\s*(?:[.!;,]|$)",
+    r"\bin good (?:faith|conscience)\b",
     (
         r"\b(?:i|we) (?:do not|don't) have (?:the )?(?:permission|authori[sz]ation|authority|"
         r"clearance|"
@@ -115,9 +119,9 @@ _ENGLISH_PERSON = (
         rf"respectfully|therefore|unfortunately))? ?{_CANT} (?:[\w'-]+ ){{0,4}}?{_ACT}"
     ),
     (
-        rf"\b(?:i|we)(?: |')(?:simply |really |also |just |still )?{_CANT} (?:even |ever |simply |"
-        rf"really |"
+        rf"\bi(?: |')(?:simply |really |also |just |still )?{_CANT} (?:even |ever |simply |really |"
         rf"just |directly )?(?!{_THINKS}\b|{_PERCEIVE})[a-z]{{3,}}\b(?! (?:enough|highly enough)\b)"
+        r"(?![^.!?]*[,;] (?:so|but|and) (?:i|you|your|the|it|here|there)\b)"
     ),
     (
         r"\b(?:it|this|that|which) (?:isn't|is not|wouldn't be|would not be) (?:appropriate|"
@@ -216,18 +220,19 @@ _GERMAN = (
         r"(?:ihnen |dir |euch |leider )*nicht(?: \w+){0,2}\s*[.!,]"
     ),
     (
-        (
-            r"\b(?:ich (?:darf|werde)|(?:darf|werde) ich)\b[^.!?\n]{0,40}\b(?:nicht|keine?[nmrs]?|"
-            r"nichts) "
-            r"(?:[^.!?\n]{0,40} )?\w+(?:en|ern|eln)\b"
-        ),
-        (
-            r"\b(?:muss|möchte) ich (?:\w+ )?(?:passen|verzichten|verneinen)\b|\bmache ich nicht "
-            r"mit\b|"
-            r"\bich mache (?:da|das|so etwas|dabei) nicht"
-        ),
+        r"\b(?:ich (?:darf|werde)|(?:darf|werde) ich)\b[^.!?\n]{0,40}\b(?:nicht|keine?[nmrs]?|"
+        r"nichts) "
+        r"(?:[^.!?\n]{0,40} )?\w+(?:en|ern|eln)\b"
     ),
-    r"\b(?:gebe|erteile|leiste|schreibe|verfasse|beantworte) ich (?:\w+ ){0,3}?(?:keine?|nicht)\b",
+    (
+        r"\b(?:muss|möchte) ich (?:\w+ )?(?:passen|verzichten|verneinen)\b|\bmache ich nicht "
+        r"mit\b|"
+        r"\bich mache (?:da|das|so etwas|dabei) nicht"
+    ),
+    (
+        r"\b(?:gebe|erteile|leiste|schreibe|verfasse|beantworte|erstelle|liefere|nenne|mache) ich "
+        r"(?:\w+ ){0,3}?(?:keine?|nicht)\b"
+    ),
     r"\bhelfe ich (?:ihnen |dir |euch |leider )*nicht",
     r"\bich (?:muss|musste|möchte|werde)[^.!?\n]{0,50}(?:ablehnen|verweigern|absagen)",
     r"\blehne ich[^.!?\n]{0,40}\bab\b|\bich lehne[^.!?\n]{0,40}\bab\b|\bich (?:weigere|verweigere)",
@@ -315,7 +320,7 @@ REFUSES: Phrases = Phrases(
                 "going to happen|discussion|cross|restricted|confidential|classified|proprietary|"
                 "privileged|private"
             ),
-            "can't|cannot|won't|not |no can do|off|out of|hard pass|line|unable",
+            "can't|cannot|won't|not |no can do|sorry|off|out of|hard pass|line|unable",
             _SAID_NO,
         ),
         (

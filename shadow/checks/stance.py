@@ -33,6 +33,9 @@ _LETTER = re.compile(
     r"gentile|car[oa]|prezad[oa]s?|beste|geachte|szanown\w+|drog\w+|уважаем\w+|kära|sayın)\b"
     r"[^\n]{0,50}[,:]\s*\n"
 )
+_WORK = re.compile(r"\A[^\n.!?]{3,60}:\s*\n")
+"""A line that hands over what follows: "The poem:", "Translation:", "Your e-mail:"."""
+
 _ITEMS = re.compile(r"\n\s*(?:\d+[.)]|[-*\u2022|])")
 _SOFT = any_of(
     r"unfortunately|regret|\bsorry\b|apologi|\bafraid\b|as an ai\b|language model|instead of",
@@ -93,7 +96,7 @@ def read_stance(text: str) -> Reading:
 
 def _declined(shown: str, own: str, end: int) -> Reading:
     """Tell an answer that declines from one that declines a part, or writes a letter that does."""
-    if _LETTER.match(shown.lower()):
+    if _LETTER.match(shown.lower()) or _WORK.match(shown):
         return Reading("complied", sure=False)
     if len(shown) > SHORT_CHARS:
         return Reading("partial", sure=False)
