@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from shadow.checks.wording import grouped
 
-_THIS = r"(?:this|my|the above|the) (?:answer|response|reply|solution|explanation|summary)"
+_THIS = r"(?:this|my|the above) (?:answer|response|reply|solution|explanation|summary)"
 _GOOD = (
     r"(?:\w+ )?(?:complete|comprehensive|accurate|correct|thorough|clear|concise|helpful|"
     r"high[- ]quality|well[- ]structured|fully|perfect|superior|optimal|the best)"

@@ -20,6 +20,9 @@ _SHORT_CHARS = 200
 _RATIO = 3.2
 """How much prose that repeats nothing never shrinks at zlib's fastest level; above, we look."""
 
+_TAIL_CHARS, _TAIL_RATIO = 160, 2.0
+"""The same of an answer's end, where a model that can't stop is stuck."""
+
 _LONGEST_PERIOD = 80
 _TIMES = 4
 _LOOP_UNITS = 24
@@ -69,14 +72,18 @@ def loops(text: str) -> str:
     for sentence, times in counts.most_common(1):
         if times >= _TIMES and times * len(sentence) * 4 >= len(own):
             return f"one sentence stands {times} times"
-    data = own.encode("utf-8", "surrogatepass")
-    if len(data) < _RATIO * len(zlib.compress(data, 1)):
+    if not _shrinks(own, _RATIO) and not _shrinks(own[-_TAIL_CHARS:], _TAIL_RATIO):
         return ""
     units = own.casefold().split()
     if len(units) * 12 < len(own):  # a script without spaces
         units = list(own)
     times = _longest_loop(units[-_MAX_UNITS:])
     return f"the same words stand {times} times in a row" if times else ""
+
+
+def _shrinks(text: str, ratio: float) -> bool:
+    data = text.encode("utf-8", "surrogatepass")
+    return len(data) >= ratio * len(zlib.compress(data, 1))
 
 
 def _longest_loop(units: list[str]) -> int:
