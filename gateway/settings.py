@@ -28,6 +28,15 @@ from pydantic import (
 )
 
 from gateway.errors import SettingsError
+from gateway.settings_checks import (
+    Contract,
+    Escalation,
+    KnownFailure,
+    KnownFailures,
+    Must,
+    RefusalSettings,
+    must_refuse_source,
+)
 from gateway.settings_judge import FirstStage, JudgeSettings, LocalJudge
 from gateway.settings_values import ByteSize, Duration, Name, Port, parse_bytes, parse_duration
 from gateway.settings_values import Section as _Section
@@ -41,8 +50,12 @@ __all__ = [
     "FirstStage",
     "GatewaySettings",
     "JudgeSettings",
+    "KnownFailure",
+    "KnownFailures",
     "LocalJudge",
     "Manifest",
+    "Must",
+    "RefusalSettings",
     "Route",
     "Settings",
     "WorkerSettings",
@@ -323,38 +336,6 @@ class Deployment(_Section):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-class Escalation(_Section):
-    """How an answer of a route hands the conversation over to a person."""
-
-    tool: str | None = Field(None, min_length=1, description="Tool whose call hands over.")
-    phrases: tuple[Annotated[str, Field(min_length=3)], ...] = Field(
-        (), description="Sentences that hand over; upper and lower case and spaces do not matter."
-    )
-
-    @model_validator(mode="after")
-    def _something(self) -> Escalation:
-        if self.tool is None and not self.phrases:
-            raise ValueError("says nothing; name a tool, or phrases, or leave it out")
-        return self
-
-
-class Contract(_Section):
-    """What every answer of a route must satisfy."""
-
-    json_schema: dict[str, Any] | None = Field(
-        None, description="JSON Schema of the whole answer; a path to a file, or the schema."
-    )
-    json_object: bool = Field(False, description="The whole answer is a JSON object.")
-    regex: str | None = Field(None, description="Regular expression that the answer matches.")
-    max_words: int | None = Field(None, ge=1, description="Most words in an answer.")
-    min_words: int | None = Field(None, ge=1, description="Fewest words in an answer.")
-    required_text: str | None = Field(None, description="A sentence that every answer contains.")
-    escalation: Escalation | None = Field(
-        None,
-        description="How an answer hands over to a person; unset: a set of common sentences.",
-    )
-
-
 class Route(_Section):
     """A public model name, and what stands behind it."""
 
@@ -372,6 +353,21 @@ class Route(_Section):
     criteria: tuple[Annotated[str, Field(min_length=3, max_length=2000)], ...] = Field(
         (), description="Sentences that the judge weighs on this route, added to the rubric."
     )
+
+    must_refuse: str | None = Field(
+        None,
+        description="Whether a request must be refused: metadata.KEY or body:PATH that is true, "
+        "segment:VALUE, risk:VALUE, always or never; unset: not known.",
+    )
+    known_failures: KnownFailures = Field(
+        default_factory=KnownFailures,
+        description="Past failures, each with what its answer must satisfy; a path to a YAML file.",
+    )
+
+    @field_validator("must_refuse")
+    @classmethod
+    def _known_place(cls, value: str | None) -> str | None:
+        return must_refuse_source(value)
 
     @field_validator("segment", "risk")
     @classmethod
@@ -421,6 +417,9 @@ class Settings(_Section):
         default_factory=dict, description="Public model names, and what serves them."
     )
     judge: JudgeSettings | None = Field(None, description="The judge; unset: no judging.")
+    refusal: RefusalSettings = Field(
+        default_factory=RefusalSettings, description="Who decides what the rules are not sure of."
+    )
     clients: tuple[Client, ...] = Field(
         (), description="Who may call; none: the client's own key passes through to the upstream."
     )
@@ -445,6 +444,8 @@ class Settings(_Section):
                     f"routes.{name}.baseline: no deployment is called {route.baseline!r}; "
                     f"declared are: {known}"
                 )
+        if self.refusal.decider == "judge" and self.judge is None:
+            raise ValueError("refusal.decider: is judge, and no judge is declared; declare one")
         judges = self.judge.deployments() if self.judge is not None else {}
         for field, judge in judges.items():
             if judge not in self.deployments:
@@ -553,7 +554,9 @@ def _resolve_files(document: dict[str, Any], folder: Path) -> None:
                 raise SettingsError(f"can't read {schema}: {error.strerror}", field=field) from None
             except ValueError as error:
                 raise SettingsError(f"{schema} is not JSON: {error}", field=field) from None
+        _resolve_known_failures(name, route, folder)
         _resolve_rubric(route, f"routes.{name}.rubric", folder)
+    _resolve_classifier(document.get("refusal"), folder)
     judge = document.get("judge")
     _resolve_rubric(judge, "judge.rubric", folder)
     first = judge.get("first_stage") if isinstance(judge, dict) else None
@@ -565,6 +568,22 @@ def _resolve_files(document: dict[str, Any], folder: Path) -> None:
         for key in _FILES if isinstance(deployment, dict) else ():
             if isinstance(deployment.get(key), str):
                 deployment[key] = str(folder / deployment[key])
+
+
+def _resolve_classifier(refusal: Any, folder: Path) -> None:
+    local = refusal.get("local") if isinstance(refusal, dict) else None
+    if isinstance(local, dict) and isinstance(local.get("path"), str):
+        local["path"] = str(folder / local["path"])
+
+
+def _resolve_known_failures(name: str, route: Any, folder: Path) -> None:
+    given = route.get("known_failures") if isinstance(route, dict) else None
+    if not isinstance(given, str):
+        return
+    try:
+        route["known_failures"] = _read_yaml(folder / given)
+    except SettingsError as error:
+        raise SettingsError(str(error), field=f"routes.{name}.known_failures") from None
 
 
 def _resolve_rubric(section: Any, field: str, folder: Path) -> None:

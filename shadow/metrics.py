@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
 
@@ -11,6 +12,7 @@ from gateway.store.tables import JudgmentRow
 from shadow.pair import Arm
 from shadow.pairs import Finished
 from shadow.plan import Plan
+from shadow.refusal.deciding import Decided
 
 _SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120)
 
@@ -37,6 +39,18 @@ class WorkerMetrics:
             "coalmine_checks_total",
             "Checks run on one arm's answer, by result.",
             ("route", "variant", "check", "result"),
+            registry=registry,
+        )
+        self.check_flags = Counter(
+            "coalmine_check_flags_total",
+            "Facts that a check reports apart, such as JSON that parses only without its fence.",
+            ("route", "variant", "check", "flag"),
+            registry=registry,
+        )
+        self.refusal_decisions = Counter(
+            "coalmine_refusal_decisions_total",
+            "Answers on which a model was asked whether they decline, by decider and result.",
+            ("decider", "result"),
             registry=registry,
         )
         self.judge_calls = Counter(
@@ -91,6 +105,21 @@ class WorkerMetrics:
         """Observe one mirrored request."""
         if arm.latency_s is not None:
             self.mirror_duration.labels(plan.route, plan.name).observe(arm.latency_s)
+
+    def refusal_decided(self, name: str, decided: Decided) -> None:
+        """Count one question on an answer, and what it cost."""
+        self.refusal_decisions.labels(name, decided.result).inc()
+        self.spend.inc(decided.dollars)
+
+    def checked(self, route: str, checks: Mapping[str, Any]) -> None:
+        """Count the findings of one pair, by arm, as they are kept (`CheckResult.to_json`)."""
+        for name, result in checks.items():
+            for variant, finding in result.items():
+                self.checks.labels(route, variant, name, finding["outcome"]).inc()
+                for flag in finding.get("flags", ()):
+                    # A case's number is no label.
+                    known = "known_case" if flag.startswith("case_") else flag
+                    self.check_flags.labels(route, variant, name, known).inc()
 
     def judgments(self, rollout: str, finished: Finished) -> None:
         """Count the judge's work on one pair, once it is written."""

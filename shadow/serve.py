@@ -19,6 +19,7 @@ from shadow.evaluate import Evaluator
 from shadow.judge.build import build_judge
 from shadow.judge.rubrics import read_rubrics
 from shadow.metrics import WorkerMetrics
+from shadow.refusal.build import build_decider
 from shadow.worker import Worker
 
 _log = logging.getLogger("coalmine.worker")
@@ -78,6 +79,8 @@ def build_worker(
         clock=clock,
         rng=rng,
         mirrored=metrics.mirrored,
+        decider=build_decider(settings, store, environ=environ, clock=clock),
+        decided=metrics.refusal_decided,
     )
     return Worker(
         store=store,

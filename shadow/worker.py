@@ -153,9 +153,7 @@ class Worker:
     def _count(self, finished: Finished, plan: Plan) -> None:
         claim = finished.claim
         self.metrics.pairs.labels(plan.route, plan.name, claim.stream, finished.outcome).inc()
-        for name, result in (finished.columns.get("checks") or {}).items():
-            for variant, finding in result.items():
-                self.metrics.checks.labels(plan.route, variant, name, finding["outcome"]).inc()
+        self.metrics.checked(plan.route, finished.columns.get("checks") or {})
         if finished.judgments:
             self.metrics.judgments(plan.name, finished)
 

@@ -99,6 +99,17 @@ def keep_verdicts(store: Store, session: Session, verdicts: Iterable[Kept], *, n
         )
 
 
+def keep_payload(store: Store, key: str, payload: dict[str, Any], *, now: float) -> None:
+    """Keep one payload in a transaction of its own; the first one under a key stays."""
+    dialect = sqlite if store.is_sqlite else postgresql
+    with store.write() as session:
+        session.connection().execute(
+            dialect.insert(JudgeCacheRow)
+            .values(key=key, payload=payload, created_at=now)
+            .on_conflict_do_nothing(index_elements=["key"])
+        )
+
+
 def _canonical(document: Any) -> str:
     return msgspec.json.encode(document, order="sorted").decode()
 

@@ -60,7 +60,8 @@ class JudgeClient:
     """One judge deployment. Safe to use from many tasks of one event loop.
 
     `parameters` are the deployment's own and win over temperature 0 and a fixed seed. A parameter
-    that the endpoint refuses is left out from then on. `sleep`, `rng` and `clock` (seconds) serve
+    that the endpoint refuses is left out from then on. `response_format` is what replies must be,
+    that of a verdict unless another question is asked. `sleep`, `rng` and `clock` (seconds) serve
     the waits between retries.
     """
 
@@ -73,6 +74,7 @@ class JudgeClient:
         timeout_s: float,
         max_concurrency: int,
         parameters: Mapping[str, Any] | None = None,
+        response_format: Mapping[str, Any] = RESPONSE_FORMAT,
         outbound: Outbound = Outbound(),  # noqa: B008 - frozen
         backoff_s: float = 0.5,
         rng: Random | None = None,
@@ -109,7 +111,7 @@ class JudgeClient:
             "seed": 0,
             "max_tokens": MAX_OUTPUT_TOKENS,
             **(parameters or {}),
-            "response_format": RESPONSE_FORMAT,
+            "response_format": dict(response_format),
         }
 
     @property
