@@ -30,6 +30,7 @@ from pydantic import (
 )
 
 from gateway.errors import SettingsError
+from gateway.settings_review import RouteReview
 
 __all__ = [
     "Client",
@@ -399,6 +400,10 @@ class Route(_Section):
     )
     risk: str | None = Field(
         None, description="Where a request's risk tier stands: header:NAME or metadata.KEY."
+    )
+    review: RouteReview | None = Field(
+        None,
+        description="Blind review by people; unset: only where a rollout asks for human labels.",
     )
 
     @field_validator("segment", "risk")

@@ -22,7 +22,14 @@ from rollout.evidence import (
     start_paired,
 )
 from rollout.folding_live import live, outcome, query, segments_of, window
-from rollout.observations import difference_of, failures_of, judged, ranked_worst, with_latency
+from rollout.observations import (
+    difference_of,
+    failures_of,
+    judged,
+    may_be_labelled,
+    ranked_worst,
+    with_latency,
+)
 from rollout.spec import MetricSpec, RolloutSpec
 from rollout.spec_metrics import RELATIVE_METRICS
 from rollout.statistics import PairedState
@@ -142,7 +149,7 @@ def _compared(
         paired = _updated(paired, metric, segments, counted)
         if reverse:
             reverse = _updated(reverse, metric, segments, -counted)
-    if labels is not None:
+    if labels is not None and may_be_labelled(payload):
         labels = labels.judged(None if difference is None else (1 + difference) / 2)
     if arms is not None and difference is not None:
         failed = 1 - arms[0] if metric.direction == "decrease" else arms[0]

@@ -45,6 +45,7 @@ __all__ = [
     "ReplicaRow",
     "ReviewItemRow",
     "ReviewLeaseRow",
+    "ReviewPoolRow",
     "ReviewRow",
     "RolloutRow",
     "SplitRow",
@@ -307,6 +308,19 @@ class ReviewLeaseRow(SQLModel, table=True):
     reviewer: str = Field(primary_key=True)
     since: float
     until: float
+
+
+class ReviewPoolRow(SQLModel, table=True):
+    """Pairs of a route that could be drawn, and how many of them judges disagreed on.
+
+    What the probabilities of the next draws are made from. Its lock makes draws of one route follow
+    each other. Both counts are halved now and then, so that they follow the present.
+    """
+
+    __tablename__: ClassVar[Any] = "review_pool"
+    route: str = Field(primary_key=True)
+    pairs: int = 0
+    disagreed: int = 0
 
 
 class JudgmentRow(SQLModel, table=True):

@@ -358,3 +358,16 @@ def test_labels_and_every_judged_pair_reach_the_corrected_win_rate(case: Make) -
     labels = c.evidence.metrics["judge_win_rate"].labels
     assert (labels.n, labels.judged_n) == (1, 2)
     assert c.evidence.unreadable == 1
+
+
+def test_pairs_that_people_could_not_be_asked_about_stand_beside_no_label(
+    case: Callable[..., Any],
+) -> None:
+    """Where people are asked, only pairs that could be drawn count beside their labels."""
+    c = case()
+    asked = c.pair(score=1.0, judge="win")
+    for chance in (0.1, None, 0.6):
+        c.add(replace(asked, payload={**asked.payload, "review_probability": chance}))
+    known = c.evidence.metrics["judge_win_rate"]
+    assert known.labels.judged_n == 2
+    assert known.paired[""].n == 3

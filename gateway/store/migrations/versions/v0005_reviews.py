@@ -79,6 +79,13 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["item_id"], ["review_item.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("item_id", "reviewer"),
     )
+    op.create_table(
+        "review_pool",
+        sa.Column("route", sa.String(), nullable=False),
+        sa.Column("pairs", sa.Integer(), nullable=False),
+        sa.Column("disagreed", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("route"),
+    )
     op.add_column(
         "token", sa.Column("expert", sa.Boolean(), nullable=False, server_default=sa.false())
     )
