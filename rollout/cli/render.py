@@ -138,7 +138,7 @@ def print_tokens(document: _Document, *, now: float) -> None:
         revoked = each["revoked_at"] is not None
         table.add_row(
             each["name"],
-            each["role"],
+            f"{each['role']}, expert" if each.get("expert") else each["role"],
             ago(each["created_at"], now),
             "never" if each["last_used_at"] is None else ago(each["last_used_at"], now),
             Text("revoked", style="red") if revoked else Text("valid", style="green"),
