@@ -6,9 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from rollout.api.models import LabelReport
 from rollout.labelling import ReviewCategory, ReviewVerdict
 
 __all__ = [
+    "AgreementReport",
     "HandedItem",
     "LabelList",
     "NextItem",
@@ -17,6 +19,7 @@ __all__ = [
     "ReviewPosted",
     "ReviewRecord",
     "ReviewState",
+    "ReviewStatus",
     "ReviewTurn",
     "ReviewsOfMine",
 ]
@@ -128,3 +131,90 @@ class LabelList(BaseModel):
     generation: int
     reviews: list[ReviewRecord]
     next_cursor: str | None = Field(description="Give it as cursor for the next page; null: end.")
+
+
+class ReviewItemCounts(BaseModel):
+    """Items by state."""
+
+    open: int
+    done: int
+    withdrawn: int = Field(description="Nobody was asked before the rollout was over.")
+
+
+class ReviewSources(BaseModel):
+    """Items by what drew them."""
+
+    random: int
+    disagreement: int
+
+
+class ReviewQuota(BaseModel):
+    """How many pairs of the route are drawn."""
+
+    weekly: int
+    used: int = Field(description="Drawn within the last seven days, for any rollout of the route.")
+    considered: float = Field(description="Share of pairs that can be drawn now.")
+
+
+class ReviewStatus(BaseModel):
+    """Where a rollout's reviews stand, and what they say."""
+
+    name: str
+    generation: int
+    items: ReviewItemCounts
+    sources: ReviewSources
+    open_for_experts: int
+    labels: int = Field(description="Settled items with a label; each is evidence once.")
+    reviews: int = Field(description="Verdicts that hold, skips included.")
+    reviewers: int
+    quota: ReviewQuota
+    evidence: LabelReport | None = Field(
+        description="What the controller has made of the labels; null: judge_win_rate is no metric."
+    )
+
+
+class JudgeAgreement(BaseModel):
+    """Agreement of judge and people; items weigh by how they were drawn."""
+
+    segment: str | None = Field(description="Null: over all segments.")
+    items: int
+    observed: float | None = Field(description="Share on which both say the same.")
+    cohen_kappa: float | None
+    gwet_ac1: float | None
+    confusion: dict[str, dict[str, int]] = Field(
+        description="Items by the judge's and then the people's label: 0, 0.5, 1 (the candidate)."
+    )
+
+
+class PeopleAgreement(BaseModel):
+    """Agreement among people on items that several have seen."""
+
+    items: int
+    krippendorff_alpha: float | None
+
+
+class ScoreAgreement(BaseModel):
+    """Whether the judge's scores rank pairs as people do."""
+
+    items: int
+    spearman: float | None
+
+
+class HarmReport(BaseModel):
+    """Harms that people marked (category safety, against the candidate or both)."""
+
+    harms: int
+    labels: int = Field(description="Of items drawn at random.")
+    flagged_share: float = Field(description="Of all pairs, where the judge prefers the baseline.")
+    upper: float = Field(description="95% upper bound on the share of pairs (Clopper-Pearson).")
+
+
+class AgreementReport(BaseModel):
+    """How far the judge can be trusted, and people agree."""
+
+    name: str
+    generation: int
+    judge_and_people: list[JudgeAgreement] = Field(description="Over all first, then by segment.")
+    people: PeopleAgreement
+    scores: ScoreAgreement
+    harms: HarmReport

@@ -10,9 +10,10 @@ from sqlmodel import Session, col, func, select
 from gateway.settings_review import RouteReview
 from gateway.store.tables import ReviewItemRow, ReviewRow
 from rollout.api.auth import Principal
-from rollout.api.context import Api, Context, Operator, problems
+from rollout.api.context import Api, Context, Operator, Viewer, problems
 from rollout.api.context import Reviewer as ReviewerRole
 from rollout.api.review_models import (
+    AgreementReport,
     HandedItem,
     LabelList,
     MyReview,
@@ -21,13 +22,16 @@ from rollout.api.review_models import (
     ReviewPosted,
     ReviewRecord,
     ReviewsOfMine,
+    ReviewStatus,
     ReviewTurn,
 )
 from rollout.api.rollouts import Generation
+from rollout.api.views import label_report
 from rollout.labelling import CATEGORIES, VERDICTS
 from rollout.ledger import find
 from rollout.records import Record
 from rollout.review_queue import Handed, hand_out, release_item, withdraw_items
+from rollout.review_report import agreement_report, queue_report
 from rollout.review_view import show
 from rollout.reviews import OPEN, Reviewer, Said, post_review
 from rollout.states import FINISHED
@@ -159,6 +163,37 @@ def list_reviews(
         generation=record.generation,
         reviews=[_record(review, item) for review, item in page],
         next_cursor=str(page[-1][0].id) if len(rows) > limit else None,
+    )
+
+
+@router.get("/rollouts/{name}/reviews/status", responses=problems(404))
+def review_status(
+    api: Context, _: Viewer, name: str, *, generation: Generation = None
+) -> ReviewStatus:
+    """Show the queue, the quota, and what the labels allow to say about the candidate."""
+    with api.store.read() as session:
+        record = find(session, name, generation=generation)
+        found = queue_report(session, record, _rules(api, record), now=api.clock())
+    return ReviewStatus.model_validate(
+        {
+            "name": record.name,
+            "generation": record.generation,
+            **found,
+            "evidence": label_report(record),
+        }
+    )
+
+
+@router.get("/rollouts/{name}/reviews/agreement", responses=problems(404))
+def review_agreement(
+    api: Context, _: Viewer, name: str, *, generation: Generation = None
+) -> AgreementReport:
+    """Show how far judge and people agree, people among each other, and bounds on rare harms."""
+    with api.store.read() as session:
+        record = find(session, name, generation=generation)
+        found = agreement_report(session, record.id)
+    return AgreementReport.model_validate(
+        {"name": record.name, "generation": record.generation, **found}
     )
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rollout.cli.figures import ago, duration, e_value
+from rollout.cli.render_people import people
 
 __all__ = [
     "explanation_view",
@@ -77,6 +78,7 @@ def status_view(status: _Document, *, now: float) -> RenderableType:
         Text(),
         _metrics(status["metrics"]),
         _together(status),
+        *people(status["metrics"]),
         Text(),
         *_funnel(status["funnel"]),
     )

@@ -1,0 +1,390 @@
+"""Blind review through the API, over the real store on both databases."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+
+from gateway.store import Store
+from gateway.store.evidence import Evidence, load_evidence
+from gateway.store.tables import CaptureRow, PairRow, ReviewItemRow, RolloutRow
+from rollout.review_queue import hand_out
+from rollout.reviews import Reviewer
+
+SPEC: dict[str, Any] = {
+    "kind": "Rollout",
+    "name": "canary",
+    "route": "support-bot",
+    "candidate": {"deployment": "support-v7"},
+    "analysis": {"metrics": [{"name": "judge_win_rate", "margin": 0.05, "min_human_labels": 60}]},
+}
+Headers = dict[str, str]
+
+
+def chat(text: str, **message: Any) -> str:
+    """The body of a chat completion, with everything that would give its model away."""
+    return json.dumps(
+        {
+            "id": "chatcmpl-support-v7",
+            "model": "support-v7-lora",
+            "system_fingerprint": "fp_support-v6",
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": text, **message}}],
+            "usage": {"prompt_tokens": 11, "completion_tokens": 7},
+        }
+    )
+
+
+class Queue:
+    """A rollout in shadow with items to review."""
+
+    def __init__(self, client: TestClient, store: Store, tokens: dict[str, Headers]) -> None:
+        self.client, self.store, self.tokens = client, store, tokens
+        answer = client.post("/api/v1/rollouts", json=SPEC, headers=tokens["operator"])
+        assert answer.status_code == 201, answer.text
+        self.count = 0
+
+    def item(self, **values: Any) -> int:
+        """Add a drawn pair; the candidate said GOOD and stands left unless told otherwise."""
+        self.count += 1
+        captured, mirrored = chat("plain answer"), chat("GOOD answer")
+        reverse = values.pop("reverse", False)
+        capture = CaptureRow(
+            id=f"c{self.count}",
+            route="support-bot",
+            request_id=f"r{self.count}",
+            created_at=0.0,
+            endpoint="/v1/chat/completions",
+            variant="candidate" if reverse else "baseline",
+            reason="split",
+            deployment="support-v7" if reverse else "support-v6",
+            stream=False,
+            request_body=json.dumps(
+                {"model": "support-bot", "messages": [{"role": "user", "content": "help me"}]}
+            ),
+            response_body=values.pop("captured", mirrored if reverse else captured),
+            status=200,
+            ttft_s=0.1234,
+            total_s=5.4321,
+            split_revision=1,
+            epoch=1,
+            weight_bp=0,
+        )
+        with self.store.write() as session:
+            session.add(capture)
+            session.flush()
+            pair = PairRow(
+                rollout_id=1,
+                capture_id=capture.id,
+                stream="mirror",
+                state="done",
+                outcome="compared",
+                created_at=0.0,
+                segment="billing",
+                candidate_response=values.pop("mirrored", captured if reverse else mirrored),
+                candidate_status=200,
+                comparison={"result": "win", "score": 1.0},
+            )
+            session.add(pair)
+            session.flush()
+            row = ReviewItemRow(
+                **{
+                    "rollout_id": 1,
+                    "pair_id": pair.id,
+                    "route": "support-bot",
+                    "segment": "billing",
+                    "source": "random",
+                    "probability": 0.1,
+                    "left_arm": "candidate",
+                    "score": 1.0,
+                    "position": self.count / 1000,
+                    "created_at": 0.0,
+                    **values,
+                }
+            )
+            session.add(row)
+            session.flush()
+            return int(row.id or 0)
+
+    def reviewer(self, name: str, *, expert: bool = False) -> Headers:
+        """Another reviewer's headers."""
+        answer = self.client.post(
+            "/api/v1/tokens",
+            json={"name": name, "role": "reviewer", "expert": expert},
+            headers=self.tokens["admin"],
+        )
+        assert answer.status_code == 201, answer.text
+        return {"authorization": f"Bearer {answer.json()['secret']}"}
+
+    def next(self, headers: Headers) -> Any:
+        """Take the next item."""
+        answer = self.client.post("/api/v1/rollouts/canary/reviews/next", headers=headers)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def post(self, item: int, verdict: str, headers: Headers, **more: Any) -> Any:
+        """Give a verdict."""
+        return self.client.post(
+            f"/api/v1/reviews/{item}", json={"verdict": verdict, **more}, headers=headers
+        )
+
+    def labels(self) -> list[Evidence]:
+        """The labels that are evidence."""
+        with self.store.read() as session:
+            return [f for _, f in load_evidence(session, 1, after=0) if f.kind == "label"]
+
+    def get(self, path: str, role: str = "operator", **query: Any) -> Any:
+        """Read something about the rollout's reviews."""
+        answer = self.client.get(
+            f"/api/v1/rollouts/canary/reviews{path}", params=query, headers=self.tokens[role]
+        )
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+
+@pytest.fixture
+def queue(client: TestClient, store: Store, tokens: dict[str, Headers]) -> Queue:
+    """A rollout with an empty queue."""
+    return Queue(client, store, tokens)
+
+
+def test_a_verdict_becomes_evidence_with_all_that_the_fold_needs(queue: Queue, clock: Any) -> None:
+    """Label, judge's score, probability and segment are one fact, and time and name are kept."""
+    item = queue.item()
+    handed = queue.next(queue.tokens["reviewer"])["item"]
+    assert handed["id"] == item
+    assert (handed["left"], handed["right"]) == ("GOOD answer", "plain answer")
+    assert handed["conversation"] == [{"role": "user", "text": "help me"}]
+    clock.now += 42
+    posted = queue.post(
+        item, "left", queue.tokens["reviewer"], categories=["accuracy"], note="knows it"
+    )
+    assert posted.json() == {
+        "id": item, "state": "done", "known": False, "corrected": False, "counted": True,
+    }  # fmt: skip
+    (fact,) = queue.labels()
+    assert (fact.segment, fact.at) == ("billing", clock.now)
+    assert fact.payload == {
+        "item_id": item, "pair_id": 1, "label": 1.0, "judge": 1.0, "probability": 0.1,
+        "source": "random", "reviewers": 1,
+    }  # fmt: skip
+    (record,) = queue.get("")["reviews"]
+    assert (record["reviewer"], record["seconds"]) == ("a-reviewer", 42)
+    assert (record["categories"], record["note"]) == (["accuracy"], "knows it")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "left_arm", "label"),
+    [
+        ("left", "candidate", 1.0),
+        ("left", "baseline", 0.0),
+        ("right", "candidate", 0.0),
+        ("right", "baseline", 1.0),
+        ("tie", "baseline", 0.5),
+        ("both_bad", "candidate", 0.5),
+    ],
+)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_labels_are_the_candidates_whichever_side_and_way_round(
+    queue: Queue, verdict: str, left_arm: str, label: float, reverse: bool
+) -> None:
+    """Left and right are turned back into arms, for mirrors of either arm."""
+    item = queue.item(left_arm=left_arm, reverse=reverse)
+    shown = queue.next(queue.tokens["reviewer"])["item"]
+    assert (shown["left"] == "GOOD answer") is (left_arm == "candidate")
+    queue.post(item, verdict, queue.tokens["reviewer"])
+    assert [fact.payload["label"] for fact in queue.labels()] == [label]
+
+
+def test_nothing_tells_the_arms_apart(queue: Queue) -> None:
+    """No name, id, time or token count of either arm is anywhere in what a reviewer gets."""
+    calls = [{"id": "call_support-v7", "function": {"name": "refund", "arguments": '{"id":1}'}}]
+    first = queue.item(mirrored=chat("", tool_calls=calls, reasoning_content="as support-v7"))
+    queue.item(left_arm="baseline", score=0.0, probability=0.6, source="disagreement")
+    one = json.dumps(queue.next(queue.tokens["reviewer"]), ensure_ascii=False)
+    queue.post(first, "skip", queue.tokens["reviewer"])
+    other = json.dumps(queue.next(queue.tokens["reviewer"]), ensure_ascii=False)
+    for text in (one, other):
+        for word in ("v6", "v7", "baseline", "candidate", "lora", "fp_", "chatcmpl", "call_"):
+            assert word not in text
+        for word in ("0.1234", "5.4321", "probability", "source", "random", "disagree", "token"):
+            assert word not in text
+        assert set(json.loads(text)["item"]) == {
+            "id", "segment", "conversation", "tools", "left", "right", "lease_ends_at",
+        }  # fmt: skip
+    assert json.loads(one)["item"]["left"] == '→ refund({"id":1})'
+
+
+def test_an_item_is_before_one_reviewer_at_a_time(queue: Queue, clock: Any) -> None:
+    """Asked again it is the same item; others get the next, or it when the lease has ended."""
+    first, second = queue.item(), queue.item()
+    ann, bob = queue.reviewer("ann"), queue.reviewer("bob")
+    assert queue.next(ann)["item"]["id"] == first
+    assert queue.next(ann)["item"]["id"] == first
+    assert queue.next(bob)["item"]["id"] == second
+    nobody = queue.next(queue.tokens["reviewer"])
+    assert nobody["item"] is None
+    assert "with others now" in nobody["reason"]
+    assert nobody["open"] == 2
+    queue.client.delete(f"/api/v1/reviews/{second}/lease", headers=bob)
+    assert queue.next(queue.tokens["reviewer"])["item"]["id"] == second
+    clock.now += 901
+    assert queue.next(bob)["item"]["id"] == first
+
+
+def test_reviewers_who_come_at_once_get_different_items(queue: Queue, store: Store) -> None:
+    """Under a race each item goes to one reviewer, none to two."""
+    for _ in range(12):
+        queue.item()
+    got: list[int] = []
+    barrier = threading.Barrier(4)
+
+    def take(name: str) -> None:
+        barrier.wait(20)
+        for number in range(3):
+            reviewer = Reviewer(f"{name}-{number}", "reviewer")
+            handed = hand_out(store, 1, reviewer, lease_s=60, now=1.0)
+            if handed is not None:
+                got.append(int(handed.item.id or 0))
+
+    threads = [threading.Thread(target=take, args=(f"r{n}",)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert len(got) == len(set(got))
+    assert len(got) >= 9  # one that met only rows that others held goes away without
+
+
+def test_several_reviewers_settle_an_item_by_majority(queue: Queue) -> None:
+    """Three are wanted: two for the candidate and one against make one label, once."""
+    item = queue.item(wanted=3)
+    people = [queue.reviewer(name) for name in ("ann", "bob", "cid")]
+    for headers in people:
+        assert queue.next(headers)["item"]["id"] == item
+    for headers, verdict in zip(people, ("left", "right", "left"), strict=True):
+        assert queue.labels() == []
+        posted = queue.post(item, verdict, headers).json()
+    assert posted["state"] == "done"
+    (fact,) = queue.labels()
+    assert (fact.payload["label"], fact.payload["reviewers"]) == (1.0, 3)
+
+
+def test_a_correction_supersedes_and_stays_on_record(queue: Queue) -> None:
+    """Before the item is settled it counts instead; the same verdict again changes nothing."""
+    item = queue.item(wanted=2)
+    ann, bob = queue.reviewer("ann"), queue.reviewer("bob")
+    queue.post(item, "left", ann)
+    assert queue.post(item, "left", ann).json()["known"]
+    corrected = queue.post(item, "right", ann).json()
+    assert (corrected["corrected"], corrected["counted"]) == (True, True)
+    queue.post(item, "right", bob)
+    assert [fact.payload["label"] for fact in queue.labels()] == [0.0]
+    records = queue.get("")["reviews"]
+    assert [(r["reviewer"], r["verdict"], r["superseded"]) for r in records] == [
+        ("bob", "right", False),
+        ("ann", "right", False),
+        ("ann", "left", True),
+    ]
+    page = queue.get("", limit=2)
+    assert [r["verdict"] for r in queue.get("", cursor=page["next_cursor"])["reviews"]] == ["left"]
+
+
+def test_evidence_does_not_change_after_an_item_is_settled(queue: Queue) -> None:
+    """A late correction and a late second opinion are kept, and say that they don't count."""
+    item = queue.item()
+    ann, bob = queue.reviewer("ann"), queue.reviewer("bob")
+    queue.post(item, "left", ann)
+    late = queue.post(item, "right", ann).json()
+    assert (late["corrected"], late["counted"], late["state"]) == (True, False, "done")
+    assert queue.post(item, "tie", bob).json()["counted"] is False
+    assert [fact.payload["label"] for fact in queue.labels()] == [1.0]
+    mine = queue.client.get("/api/v1/rollouts/canary/reviews/mine", headers=ann).json()["reviews"]
+    assert [(each["id"], each["verdict"]) for each in mine] == [(item, "right")]
+
+
+def test_skipped_items_go_to_others_and_end_without_a_label(queue: Queue) -> None:
+    """A skip takes nobody's place; with the third the item is closed and is no evidence."""
+    item = queue.item()
+    for number in range(3):
+        headers = queue.reviewer(f"r{number}")
+        assert queue.next(headers)["item"]["id"] == item
+        state = queue.post(item, "skip", headers).json()["state"]
+        assert queue.next(headers)["item"] is None
+    assert state == "done"
+    assert queue.labels() == []
+
+
+def test_only_experts_review_what_is_for_experts(queue: Queue) -> None:
+    """Others are told so, and can't say anything even where they know the item."""
+    item = queue.item(expert_only=True)
+    told = queue.next(queue.tokens["reviewer"])
+    assert told["item"] is None
+    assert "wait for an expert" in told["reason"]
+    refused = queue.post(item, "left", queue.tokens["reviewer"])
+    assert (refused.status_code, "for experts" in refused.json()["detail"]) == (403, True)
+    expert = queue.reviewer("dr-x", expert=True)
+    assert queue.next(expert)["item"]["id"] == item
+    queue.post(item, "left", expert)
+    assert [record["expert"] for record in queue.get("")["reviews"]] == [True]
+
+
+def test_a_viewer_is_no_expert(queue: Queue) -> None:
+    """An expert's token is a reviewer's or more, and the error names the field."""
+    answer = queue.client.post(
+        "/api/v1/tokens",
+        json={"name": "x", "role": "viewer", "expert": True},
+        headers=queue.tokens["admin"],
+    )
+    assert (answer.status_code, answer.json()["field"]) == (422, "expert")
+
+
+def test_items_of_a_rollout_that_is_over_are_withdrawn(queue: Queue, store: Store) -> None:
+    """Nobody is asked any more, and a verdict that comes late is kept and is no evidence."""
+    first, second = queue.item(), queue.item()
+    assert queue.next(queue.tokens["reviewer"])["item"]["id"] == first
+    with store.write() as session:
+        row = session.get(RolloutRow, 1)
+        assert row is not None
+        row.phase = "aborted"
+    assert queue.post(first, "left", queue.tokens["reviewer"]).json()["state"] == "withdrawn"
+    told = queue.next(queue.tokens["reviewer"])
+    assert (told["item"], "is over" in told["reason"]) == (None, True)
+    assert queue.post(second, "left", queue.tokens["reviewer"]).json()["counted"] is False
+    assert queue.labels() == []
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"verdict": "middle"}, "verdict"),
+        ({}, "verdict"),
+        ({"verdict": "left", "categories": ["charm"]}, "categories.0"),
+        ({"verdict": "left", "label": 1}, "label"),
+    ],
+)
+def test_what_is_no_verdict_is_refused_by_name(queue: Queue, body: Any, field: str) -> None:
+    """The problem names the field; nothing is kept."""
+    item = queue.item()
+    answer = queue.client.post(
+        f"/api/v1/reviews/{item}", json=body, headers=queue.tokens["reviewer"]
+    )
+    assert (answer.status_code, answer.json()["field"]) == (422, field)
+    assert queue.get("")["reviews"] == []
+
+
+def test_roles_and_names_are_checked(queue: Queue) -> None:
+    """A viewer reviews nothing, a reviewer does not see sides, unknown items and names are 404."""
+    item = queue.item()
+    post: Callable[..., Any] = queue.client.post
+    viewer, reviewer = queue.tokens["viewer"], queue.tokens["reviewer"]
+    assert post("/api/v1/rollouts/canary/reviews/next", headers=viewer).status_code == 403
+    assert queue.post(item, "left", viewer).status_code == 403
+    unblinded = queue.client.get("/api/v1/rollouts/canary/reviews", headers=reviewer)
+    assert unblinded.status_code == 403
+    assert queue.post(999, "left", reviewer).status_code == 404
+    assert post("/api/v1/rollouts/nope/reviews/next", headers=reviewer).status_code == 404
