@@ -25,6 +25,7 @@ from rollout.api import (
     pairs,
     plans,
     replays,
+    review_exchange,
     reviews,
     rollouts,
     tokens,
@@ -83,7 +84,7 @@ def create_app(
     api = APIRouter(prefix=API_PREFIX)
     for part in (rollouts, replays, plans, pairs, operations, outcomes):
         api.include_router(part.router)
-    for part in (reviews, fleet, gateways, audit, tokens):
+    for part in (reviews, review_exchange, fleet, gateways, audit, tokens):
         api.include_router(part.router)
     app.include_router(api)
     app.include_router(health.router)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from sqlmodel import Session, col, func, select
 
 from gateway.settings_review import RouteReview
-from gateway.store.tables import ReviewItemRow, ReviewRow
+from gateway.store.tables import CaptureRow, PairRow, ReviewItemRow, ReviewRow
 from rollout.api.auth import Principal
 from rollout.api.context import Api, Context, Operator, Viewer, problems
 from rollout.api.context import Reviewer as ReviewerRole
@@ -32,11 +32,11 @@ from rollout.ledger import find
 from rollout.records import Record
 from rollout.review_queue import Handed, hand_out, release_item, withdraw_items
 from rollout.review_report import agreement_report, queue_report
-from rollout.review_view import show
+from rollout.review_view import Shown, show
 from rollout.reviews import OPEN, Reviewer, Said, post_review
 from rollout.states import FINISHED
 
-__all__ = ["router"]
+__all__ = ["router", "shown_of"]
 
 router = APIRouter(tags=["reviews"])
 
@@ -219,16 +219,21 @@ def _record(review: ReviewRow, item: ReviewItemRow) -> ReviewRecord:
     )
 
 
-def _item(handed: Handed) -> HandedItem:
-    captured, mirrored = handed.capture.response_body, handed.pair.candidate_response
-    reverse = handed.capture.variant == "candidate"
-    shown = show(
-        endpoint=handed.capture.endpoint,
-        request=handed.capture.request_body,
+def shown_of(item: ReviewItemRow, pair: PairRow, capture: CaptureRow) -> Shown:
+    """Return an item as reviewers see it."""
+    captured, mirrored = capture.response_body, pair.candidate_response
+    reverse = capture.variant == "candidate"
+    return show(
+        endpoint=capture.endpoint,
+        request=capture.request_body,
         baseline=mirrored if reverse else captured,
         candidate=captured if reverse else mirrored,
-        left_arm=handed.item.left_arm,
+        left_arm=item.left_arm,
     )
+
+
+def _item(handed: Handed) -> HandedItem:
+    shown = shown_of(handed.item, handed.pair, handed.capture)
     return HandedItem(
         id=handed.item.id or 0,
         segment=handed.item.segment,

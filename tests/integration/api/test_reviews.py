@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 
 from gateway.store import Store
 from gateway.store.evidence import Evidence, load_evidence
-from gateway.store.tables import CaptureRow, PairRow, ReviewItemRow, RolloutRow
+from gateway.store.tables import RolloutRow
 from rollout.review_queue import hand_out
 from rollout.reviews import Reviewer
 
@@ -26,89 +26,19 @@ SPEC: dict[str, Any] = {
 Headers = dict[str, str]
 
 
-def chat(text: str, **message: Any) -> str:
-    """The body of a chat completion, with everything that would give its model away."""
-    return json.dumps(
-        {
-            "id": "chatcmpl-support-v7",
-            "model": "support-v7-lora",
-            "system_fingerprint": "fp_support-v6",
-            "choices": [{"index": 0, "message": {"role": "assistant", "content": text, **message}}],
-            "usage": {"prompt_tokens": 11, "completion_tokens": 7},
-        }
-    )
-
-
 class Queue:
     """A rollout in shadow with items to review."""
 
-    def __init__(self, client: TestClient, store: Store, tokens: dict[str, Headers]) -> None:
-        self.client, self.store, self.tokens = client, store, tokens
+    def __init__(
+        self, client: TestClient, store: Store, tokens: dict[str, Headers], items: Any
+    ) -> None:
+        self.client, self.store, self.tokens, self.items = client, store, tokens, items
         answer = client.post("/api/v1/rollouts", json=SPEC, headers=tokens["operator"])
         assert answer.status_code == 201, answer.text
-        self.count = 0
 
     def item(self, **values: Any) -> int:
-        """Add a drawn pair; the candidate said GOOD and stands left unless told otherwise."""
-        self.count += 1
-        captured, mirrored = chat("plain answer"), chat("GOOD answer")
-        reverse = values.pop("reverse", False)
-        capture = CaptureRow(
-            id=f"c{self.count}",
-            route="support-bot",
-            request_id=f"r{self.count}",
-            created_at=0.0,
-            endpoint="/v1/chat/completions",
-            variant="candidate" if reverse else "baseline",
-            reason="split",
-            deployment="support-v7" if reverse else "support-v6",
-            stream=False,
-            request_body=json.dumps(
-                {"model": "support-bot", "messages": [{"role": "user", "content": "help me"}]}
-            ),
-            response_body=values.pop("captured", mirrored if reverse else captured),
-            status=200,
-            ttft_s=0.1234,
-            total_s=5.4321,
-            split_revision=1,
-            epoch=1,
-            weight_bp=0,
-        )
-        with self.store.write() as session:
-            session.add(capture)
-            session.flush()
-            pair = PairRow(
-                rollout_id=1,
-                capture_id=capture.id,
-                stream="mirror",
-                state="done",
-                outcome="compared",
-                created_at=0.0,
-                segment="billing",
-                candidate_response=values.pop("mirrored", captured if reverse else mirrored),
-                candidate_status=200,
-                comparison={"result": "win", "score": 1.0},
-            )
-            session.add(pair)
-            session.flush()
-            row = ReviewItemRow(
-                **{
-                    "rollout_id": 1,
-                    "pair_id": pair.id,
-                    "route": "support-bot",
-                    "segment": "billing",
-                    "source": "random",
-                    "probability": 0.1,
-                    "left_arm": "candidate",
-                    "score": 1.0,
-                    "position": self.count / 1000,
-                    "created_at": 0.0,
-                    **values,
-                }
-            )
-            session.add(row)
-            session.flush()
-            return int(row.id or 0)
+        """Add a drawn pair."""
+        return self.items.item(**values)
 
     def reviewer(self, name: str, *, expert: bool = False) -> Headers:
         """Another reviewer's headers."""
@@ -147,9 +77,11 @@ class Queue:
 
 
 @pytest.fixture
-def queue(client: TestClient, store: Store, tokens: dict[str, Headers]) -> Queue:
+def queue(
+    client: TestClient, store: Store, tokens: dict[str, Headers], items_in: Callable[[Store], Any]
+) -> Queue:
     """A rollout with an empty queue."""
-    return Queue(client, store, tokens)
+    return Queue(client, store, tokens, items_in(store))
 
 
 def test_a_verdict_becomes_evidence_with_all_that_the_fold_needs(queue: Queue, clock: Any) -> None:
@@ -203,7 +135,9 @@ def test_labels_are_the_candidates_whichever_side_and_way_round(
 def test_nothing_tells_the_arms_apart(queue: Queue) -> None:
     """No name, id, time or token count of either arm is anywhere in what a reviewer gets."""
     calls = [{"id": "call_support-v7", "function": {"name": "refund", "arguments": '{"id":1}'}}]
-    first = queue.item(mirrored=chat("", tool_calls=calls, reasoning_content="as support-v7"))
+    first = queue.item(
+        mirrored=queue.items.chat("", tool_calls=calls, reasoning_content="as support-v7")
+    )
     queue.item(left_arm="baseline", score=0.0, probability=0.6, source="disagreement")
     one = json.dumps(queue.next(queue.tokens["reviewer"]), ensure_ascii=False)
     queue.post(first, "skip", queue.tokens["reviewer"])
