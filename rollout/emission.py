@@ -66,8 +66,7 @@ class Emitter:
             items = review_counts(session, record.id)
             labels = label_counts(session, record.id)
         self._metrics.observe(record, weight_bp=weight_bp, funnel=funnel)
-        if any(items.values()):
-            self._metrics.reviews(record, items=items, labels=labels)
+        self._metrics.reviews(record, items=items, labels=labels)
         self._observed[record.id] = now
 
     def lead(self) -> None:
