@@ -45,3 +45,9 @@ class RouteReview(BaseModel):
     lease: Annotated[float, BeforeValidator(_seconds)] = Field(
         900.0, gt=0, description="Seconds a reviewer keeps a pair before it goes to somebody else."
     )
+    correction_time: Annotated[float, BeforeValidator(_seconds)] = Field(
+        60.0,
+        ge=0,
+        description="Seconds after its last verdict until a pair's label is evidence, which does "
+        "not change: a slip can be corrected so long.",
+    )

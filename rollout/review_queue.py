@@ -150,6 +150,7 @@ def _reviewable(rollout_id: int, reviewer: Reviewer) -> list[Any]:
     clauses: list[Any] = [
         ReviewItemRow.rollout_id == rollout_id,
         ReviewItemRow.state == OPEN,
+        col(ReviewItemRow.settle_at).is_(None),
         ~mine,
     ]
     if not reviewer.expert:

@@ -55,7 +55,12 @@ def queue_report(
     experts = session.exec(
         select(func.count())
         .select_from(ReviewItemRow)
-        .where(mine, ReviewItemRow.state == OPEN, col(ReviewItemRow.expert_only).is_(True))
+        .where(
+            mine,
+            ReviewItemRow.state == OPEN,
+            col(ReviewItemRow.settle_at).is_(None),
+            col(ReviewItemRow.expert_only).is_(True),
+        )
     ).one()
     used = session.exec(
         select(func.count())

@@ -1,13 +1,13 @@
 """What people said about pairs, in the store: verdicts kept, and labels made evidence.
 
-An item's label becomes one fact, in the transaction in which the last verdict that it waited for is
-written; evidence does not change, so what is said or corrected later is kept, and counts for
-agreement and exports only.
+An item that has the verdicts it waits for can be corrected for a while; then the leading control
+settles it, and its label becomes one fact, in the transaction that closes it. Evidence does not
+change, so what is said or corrected later is kept, and counts for agreement and exports only.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sqlmodel import Session, col, select
@@ -28,6 +28,7 @@ __all__ = [
     "Said",
     "current_reviews",
     "post_review",
+    "settle_items",
 ]
 
 OPEN, DONE, WITHDRAWN = "open", "done", "withdrawn"
@@ -59,24 +60,34 @@ class Posted:
     """What became of a verdict.
 
     ``known``: the same was said before. ``corrected``: it replaces what the reviewer said before.
-    ``counted``: it is among those that settle the item, or will; not so once it is settled.
+    ``counted``: it is among those that settle the item; not so once it is settled. ``settle_at``
+    (Unix seconds) is when that is; ``None`` while more people are wanted.
     """
 
     item_id: int
     state: str
+    settle_at: float | None
     known: bool = False
     corrected: bool = False
     counted: bool = True
 
 
 def post_review(
-    store: Store, item_id: int, said: Said, reviewer: Reviewer, *, now: float, via: str = "api"
+    store: Store,
+    item_id: int,
+    said: Said,
+    reviewer: Reviewer,
+    *,
+    now: float,
+    correction_s: Callable[[str], float],
+    via: str = "api",
 ) -> Posted:
-    """Keep a verdict, and make its item's label evidence where that is settled now.
+    """Keep a verdict; where it is the last that its item waits for, set when that is settled.
 
-    The same verdict twice is one; another supersedes the first, which stays. Raises
-    :class:`NotFound` for an item that is not there, :class:`Forbidden` where only experts may
-    review it, ``ValueError`` for an unknown verdict, :class:`StoreError`.
+    The same verdict twice is one; another supersedes the first, which stays. ``correction_s`` says
+    for a route how many seconds an item can be corrected. Raises :class:`NotFound` for an item that
+    is not there, :class:`Forbidden` where only experts may review it, ``ValueError`` for an unknown
+    verdict, :class:`StoreError`.
     """
     with store.write() as session:
         item = session.exec(
@@ -98,7 +109,7 @@ def post_review(
         ).first()
         lease = session.get(ReviewLeaseRow, (item_id, reviewer.name))
         if before is not None and _same(before, said):
-            return Posted(item_id, item.state, known=True)
+            return Posted(item_id, item.state, item.settle_at, known=True)
         if before is not None:
             before.superseded = True
             session.flush()
@@ -106,30 +117,56 @@ def post_review(
         if lease is not None:
             session.delete(lease)
         session.flush()
-        was_open = item.state == OPEN
-        if was_open:
-            _settle(store, session, item, now)
-        return Posted(item_id, item.state, corrected=before is not None, counted=was_open)
+        counted = item.state == OPEN
+        if counted:
+            complete = settled(_labels(session, item), item.wanted) is not None
+            item.settle_at = now + correction_s(item.route) if complete else None
+        corrected = before is not None
+        return Posted(item_id, item.state, item.settle_at, corrected=corrected, counted=counted)
 
 
-def _settle(store: Store, session: Session, item: ReviewItemRow, now: float) -> None:
-    phase = session.exec(select(RolloutRow.phase).where(RolloutRow.id == item.rollout_id)).first()
-    if phase in _ENDED:
-        item.state, item.settled_at = WITHDRAWN, now
+def settle_items(store: Store, *, now: float, limit: int = 500) -> int:
+    """Settle up to ``limit`` items that can't be corrected any more; return how many it settled.
+
+    Their labels become evidence; those of rollouts that are over do not. Any number of processes
+    may do this at once. Raises :class:`StoreError`, and then nothing was changed.
+    """
+    due = (col(ReviewItemRow.state) == OPEN, col(ReviewItemRow.settle_at) <= now)
+    with store.read() as session:  # SQLite's one write lock is not taken for nothing
+        if session.exec(select(ReviewItemRow.id).where(*due).limit(1)).first() is None:
+            return 0
+    with store.write() as session:
+        items = session.exec(
+            select(ReviewItemRow)
+            .where(*due)
+            .order_by(col(ReviewItemRow.settle_at), col(ReviewItemRow.id))
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        ).all()
+        rollouts = {item.rollout_id for item in items}
+        query = select(RolloutRow.id, RolloutRow.phase)
+        phases = dict(session.exec(query.where(col(RolloutRow.id).in_(rollouts))).all())
+        facts: dict[int, list[Evidence]] = {}
+        for item in items:
+            item.settled_at = now
+            if phases.get(item.rollout_id) in _ENDED:
+                item.state = WITHDRAWN
+                continue
+            fact = _fact(session, item, now)
+            if fact is not None:
+                facts.setdefault(item.rollout_id, []).append(fact)
         session.flush()
-        return
-    labels = session.exec(
-        select(ReviewRow.label)
-        .where(ReviewRow.item_id == item.id, col(ReviewRow.superseded).is_(False))
-        .order_by(col(ReviewRow.id))
-    ).all()
-    came = settled(labels, item.wanted)
-    if came is None:
-        return
-    item.state, item.label, item.settled_at = DONE, came.label, now
-    session.flush()
-    if came.label is None:
-        return
+        for rollout_id in sorted(facts):
+            append_evidence(store, session, rollout_id, facts[rollout_id])
+    return len(items)
+
+
+def _fact(session: Session, item: ReviewItemRow, now: float) -> Evidence | None:
+    """Close an item and return its label as evidence; ``None`` where everybody skipped it."""
+    came = settled(_labels(session, item), item.wanted)
+    item.state, item.label = DONE, None if came is None else came.label
+    if came is None or came.label is None:
+        return None
     payload = {
         "item_id": item.id,
         "pair_id": item.pair_id,
@@ -139,8 +176,16 @@ def _settle(store: Store, session: Session, item: ReviewItemRow, now: float) -> 
         "source": item.source,
         "reviewers": came.labels,
     }
-    fact = Evidence("label", now, payload, item.segment)
-    append_evidence(store, session, item.rollout_id, [fact])
+    return Evidence("label", now, payload, item.segment)
+
+
+def _labels(session: Session, item: ReviewItemRow) -> Sequence[float | None]:
+    """Return the labels of the verdicts that hold, a skip as ``None``, in their order."""
+    return session.exec(
+        select(ReviewRow.label)
+        .where(ReviewRow.item_id == item.id, col(ReviewRow.superseded).is_(False))
+        .order_by(col(ReviewRow.id))
+    ).all()
 
 
 def _same(before: ReviewRow, said: Said) -> bool:

@@ -5,7 +5,7 @@ make ``capture`` and ``pair`` of the intake, finish pairs, and write ``judgment`
 the controller alone writes ``rollout``, ``split`` and ``transition``; operations of people write
 ``reload``; the admin API writes ``outcome``, and the leading control joins them. Workers draw
 ``review_item`` with the pair that they finish; the admin API writes ``review`` and
-``review_lease``, and settles items.
+``review_lease``, and the leading control settles items.
 """
 
 from __future__ import annotations
@@ -228,6 +228,8 @@ class ReviewItemRow(SQLModel, table=True):
     ``score`` in [0, 1] is the judge's, for the candidate, None where there is none. ``wanted`` is
     the number of reviewers that settle it. ``state`` is ``open``, ``done`` (``label`` in
     {0, ½, 1} is the candidate's and became evidence; None when all skipped) or ``withdrawn``.
+    ``settle_at`` is when an open item that has all its labels is done: until then they can be
+    corrected.
     ``position`` in [0, 1) is where it stands in the queue: random, so that order tells nothing.
     """
 
@@ -236,6 +238,7 @@ class ReviewItemRow(SQLModel, table=True):
         UniqueConstraint("pair_id", name="uq_review_item_pair"),
         Index("ix_review_item_queue", "state", "rollout_id", "position"),
         Index("ix_review_item_week", "route", "created_at"),
+        Index("ix_review_item_due", "state", "settle_at"),
     )
     id: int | None = Field(default=None, sa_column=Column(_BIG, primary_key=True))
     rollout_id: int = Field(index=True)
@@ -254,6 +257,7 @@ class ReviewItemRow(SQLModel, table=True):
     state: str = "open"
     label: float | None = None
     created_at: float
+    settle_at: float | None = None
     settled_at: float | None = None
 
 

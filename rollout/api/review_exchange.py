@@ -11,7 +11,7 @@ from sqlmodel import col, select
 from gateway.errors import Forbidden, NotFound
 from gateway.store.tables import CaptureRow, PairRow, ReviewItemRow
 from rollout.api.context import Context, Operator, problems
-from rollout.api.reviews import shown_of
+from rollout.api.reviews import rules_of, shown_of
 from rollout.api.rollouts import Generation
 from rollout.audit import record_audit
 from rollout.label_studio import CONFIG, Annotation, read_export, task
@@ -155,7 +155,13 @@ def import_reviews(
         said = Said(each.verdict, each.categories, each.note, each.seconds)
         try:
             posted = post_review(
-                api.store, each.item_id, said, reviewer, now=now, via="label_studio"
+                api.store,
+                each.item_id,
+                said,
+                reviewer,
+                now=now,
+                correction_s=lambda route: rules_of(api, route).correction_time,
+                via="label_studio",
             )
         except (Forbidden, NotFound) as error:
             refused.append(ImportedRow(row=each.row, reason=error.message))

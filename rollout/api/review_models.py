@@ -77,7 +77,11 @@ class ReviewPosted(BaseModel):
     """What became of it."""
 
     id: int
-    state: ReviewState = Field(description="done: its label is evidence now, or was before.")
+    state: ReviewState = Field(description="done: its label is evidence.")
+    settles_at: float | None = Field(
+        description="When it becomes evidence (Unix seconds), and until when you can correct it; "
+        "null: more people are wanted."
+    )
     known: bool = Field(description="You had said the same before.")
     corrected: bool = Field(description="It replaces what you said before, which is kept.")
     counted: bool = Field(

@@ -36,7 +36,7 @@ from rollout.review_view import Shown, show
 from rollout.reviews import OPEN, Reviewer, Said, post_review
 from rollout.states import FINISHED
 
-__all__ = ["router", "shown_of"]
+__all__ = ["router", "rules_of", "shown_of"]
 
 router = APIRouter(tags=["reviews"])
 
@@ -58,7 +58,11 @@ def next_review(
         handed = None
     else:
         handed = hand_out(
-            api.store, record.id, _reviewer(reviewer), lease_s=_rules(api, record).lease, now=now
+            api.store,
+            record.id,
+            _reviewer(reviewer),
+            lease_s=rules_of(api, record.route).lease,
+            now=now,
         )
     with api.store.read() as session:
         waiting, experts = _open(session, record.id)
@@ -76,15 +80,23 @@ def next_review(
 def post_verdict(api: Context, reviewer: ReviewerRole, item: int, body: ReviewPost) -> ReviewPosted:
     """Say which answer of an item is better, or correct what you said.
 
-    As soon as as many people as the route asks for have said something, the item's label is
-    evidence, and that does not change. Later verdicts and corrections are kept and count for
-    agreement.
+    Once as many people as the route asks for have said something, and its correction_time is over,
+    the item's label is evidence, and that does not change. Later verdicts and corrections are kept
+    and count for agreement.
     """
     said = Said(body.verdict, tuple(dict.fromkeys(body.categories)), body.note)
-    posted = post_review(api.store, item, said, _reviewer(reviewer), now=api.clock())
+    posted = post_review(
+        api.store,
+        item,
+        said,
+        _reviewer(reviewer),
+        now=api.clock(),
+        correction_s=lambda route: rules_of(api, route).correction_time,
+    )
     return ReviewPosted(
         id=posted.item_id,
         state=posted.state,
+        settles_at=posted.settle_at,
         known=posted.known,
         corrected=posted.corrected,
         counted=posted.counted,
@@ -173,7 +185,7 @@ def review_status(
     """Show the queue, the quota, and what the labels allow to say about the candidate."""
     with api.store.read() as session:
         record = find(session, name, generation=generation)
-        found = queue_report(session, record, _rules(api, record), now=api.clock())
+        found = queue_report(session, record, rules_of(api, record.route), now=api.clock())
     return ReviewStatus.model_validate(
         {
             "name": record.name,
@@ -249,8 +261,9 @@ def _reviewer(principal: Principal) -> Reviewer:
     return Reviewer(principal.name, principal.role.name, principal.expert)
 
 
-def _rules(api: Api, record: Record) -> RouteReview:
-    route = api.settings.routes.get(record.route)
+def rules_of(api: Api, name: str) -> RouteReview:
+    """Return how a route is reviewed."""
+    route = api.settings.routes.get(name)
     return (route.review if route is not None else None) or RouteReview()
 
 
@@ -258,7 +271,11 @@ def _open(session: Session, rollout_id: int) -> tuple[int, int]:
     """Return how many items wait, and how many of them for an expert."""
     query = (
         select(col(ReviewItemRow.expert_only), func.count())
-        .where(ReviewItemRow.rollout_id == rollout_id, ReviewItemRow.state == OPEN)
+        .where(
+            ReviewItemRow.rollout_id == rollout_id,
+            ReviewItemRow.state == OPEN,
+            col(ReviewItemRow.settle_at).is_(None),
+        )
         .group_by(col(ReviewItemRow.expert_only))
     )
     counts = dict(session.exec(query).all())

@@ -46,8 +46,8 @@ app = typer.Typer(
 def start(name: Name, url: Url = None, token: Token = None) -> None:
     """Review the pairs of a rollout, one key a verdict; the same as `coalmine review NAME`.
 
-    Left or l, right or r, t tie, b both bad, s skip, n note, c categories, q quit. Without a
-    terminal each line of standard input is a key.
+    Left or l, right or r, t tie, b both bad, s skip, n note, c categories, u correct the last, q
+    quit. Without a terminal each line of standard input is a key.
     """
     from rich.console import Console
 

@@ -26,7 +26,8 @@ _VERDICTS = {
     "b": "both_bad",
     "s": "skip",
 }
-_HELP = "← l left   → r right   t tie   b both bad   s skip   n note   c categories   q quit"
+_HELP = "← l left  → r right  t tie  b both bad  s skip  n note  c categories  u undo  q quit"
+_UNDO = "u"
 
 
 def review(
@@ -43,20 +44,40 @@ def review(
     back, so that somebody else is given it at once.
     """
     given = 0
+    last: _Document | None = None
     while True:
         handed = client.send("POST", f"/rollouts/{segment(name)}/reviews/next", {})
         item = handed["item"]
         if item is None:
             console.print(Text(handed["reason"], style="bold"))
-            return given
-        body = _verdict(handed, read_key=read_key, ask=ask, console=console)
-        if body is None:
-            client.delete(f"/reviews/{item['id']}/lease")
-            return given
-        posted = client.send("POST", f"/reviews/{item['id']}", body)
-        given += 1
-        late = "" if posted["counted"] else "; it was settled before, and yours is kept beside it"
-        console.print(Text(f"{body['verdict'].replace('_', ' ')}{late}", style="dim"))
+            if last is None or not _wants_back(read_key, console):
+                return given
+        else:
+            body = _verdict(handed, read_key=read_key, ask=ask, console=console)
+            if body is None:
+                client.delete(f"/reviews/{item['id']}/lease")
+                return given
+            if body["verdict"] != _UNDO:
+                _post(client, item, body, console)
+                given, last = given + 1, handed
+                continue
+        if last is None:
+            console.print(Text("there is nothing to correct yet", style="dim"))
+            continue
+        again = _verdict(last, read_key=read_key, ask=ask, console=console)
+        if again is not None and again["verdict"] != _UNDO:
+            _post(client, last["item"], again, console)
+
+
+def _wants_back(read_key: ReadKey, console: Console) -> bool:
+    console.print(Text("u corrects the last verdict, any other key ends", style="dim"))
+    return read_key() == _UNDO
+
+
+def _post(client: AdminClient, item: _Document, body: Mapping[str, Any], console: Console) -> None:
+    posted = client.send("POST", f"/reviews/{item['id']}", body)
+    late = "" if posted["counted"] else "; it was settled before, and yours is kept beside it"
+    console.print(Text(f"{body['verdict'].replace('_', ' ')}{late}", style="dim"))
 
 
 def item_view(item: _Document, *, waiting: int) -> RenderableType:
@@ -83,7 +104,7 @@ def item_view(item: _Document, *, waiting: int) -> RenderableType:
 def _verdict(
     handed: _Document, *, read_key: ReadKey, ask: Callable[[str], str], console: Console
 ) -> dict[str, Any] | None:
-    """Read keys until one is a verdict; ``None``: the reviewer quits."""
+    """Read keys until one is a verdict, or :data:`_UNDO`; ``None``: the reviewer quits."""
     console.print(item_view(handed["item"], waiting=handed["open"]))
     note = ""
     chosen: list[str] = []
@@ -95,6 +116,8 @@ def _verdict(
             note = ask("note: ")
         elif key == "c":
             chosen = _categories(handed["categories"], read_key, console)
+        elif key == _UNDO:
+            return {"verdict": _UNDO}
         elif key in _VERDICTS:
             return {"verdict": _VERDICTS[key], "categories": chosen, "note": note}
         else:

@@ -21,6 +21,10 @@ from rollout.audit import Actor
 from rollout.cli.client import AdminClient
 from rollout.cli.keys import END, keys
 from rollout.cli.reviewing import item_view, review
+from rollout.reviews import settle_items
+
+FAR = 1e12
+"""An instant at which nothing can be corrected any more."""
 
 SPEC: dict[str, Any] = {
     "kind": "Rollout",
@@ -51,7 +55,7 @@ def test_each_key_is_a_verdict_and_the_answers_stand_side_by_side(items: Any, co
     """Arrows and letters, a note, categories, and what no key is; then the queue is empty."""
     for _ in range(6):
         items.item()
-    pressed = ["x", "left", "right", "t", "b", "n", "s", "c", "1", "5", "1", "9", "l"]
+    pressed = ["x", "left", "right", "t", "b", "n", "s", "c", "1", "5", "1", "9", "l", "q"]
     shown = io.StringIO()
     with AdminClient(control.url) as client:
         given = review(
@@ -75,6 +79,32 @@ def test_each_key_is_a_verdict_and_the_answers_stand_side_by_side(items: Any, co
     assert "user: help me" in text
     assert "you have reviewed them" in text
     assert "v7" not in text
+
+
+def test_a_slip_is_corrected_by_one_key(items: Any, control: Any) -> None:
+    """The last item comes back, its verdict is replaced, and reviewing goes on where it was."""
+    for _ in range(2):
+        items.item()
+    pressed = ["u", "left", "u", "right", "tie"[0], "u", "b", "q"]
+    shown = io.StringIO()
+    with AdminClient(control.url) as client:
+        given = review(
+            client,
+            "canary",
+            read_key=iter(pressed).__next__,
+            ask=str,
+            console=Console(file=shown, width=120),
+        )
+    assert given == 2
+    assert "there is nothing to correct yet" in shown.getvalue()
+    with items.store.read() as session:
+        rows = session.exec(select(ReviewRow).order_by(ReviewRow.id)).all()
+    assert [(row.item_id, row.verdict, row.superseded) for row in rows] == [
+        (1, "left", True),
+        (1, "right", False),
+        (2, "tie", True),
+        (2, "both_bad", False),
+    ]
 
 
 def test_quitting_gives_the_item_back(items: Any, control: Any) -> None:
@@ -179,6 +209,8 @@ def test_a_terminal_session_by_pty(items: Any, control: Any) -> None:
             if not pressed and b"q quit" in read:
                 os.write(leader, b"\x1b[C")
                 pressed = True
+            if b"any other key ends" in read:
+                os.write(leader, b"q")
     finally:
         stop.cancel()
         os.close(leader)
@@ -193,6 +225,7 @@ def test_status_and_agreement_are_readable(items: Any, coalmine: Callable[..., A
     first, _ = items.item(), items.item(source="disagreement", expert_only=True)
     with AdminClient(os.environ["COALMINE_URL"]) as client:
         client.send("POST", f"/reviews/{first}", {"verdict": "left"})
+    settle_items(items.store, now=FAR)
     status = coalmine("review", "status", "canary")
     assert status.code == 0, status.err
     assert "1 open, 1 done, 0 withdrawn" in status.out
@@ -252,6 +285,7 @@ def test_label_studio_there_and_back(
     assert broken == "tasks.5: is no task; export the project as JSON, not JSON-MIN or CSV"
     again = coalmine("review", "import", "canary", str(done), "--expert", "dr@x.org")
     assert "0 new, 3 known, 0 corrected" in again.out
+    settle_items(items.store, now=FAR)
     with items.store.read() as session:
         facts = [f for _, f in load_evidence(session, 1, after=0) if f.kind == "label"]
         rows = session.exec(select(ReviewRow).order_by(ReviewRow.id)).all()

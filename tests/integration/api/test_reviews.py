@@ -14,7 +14,7 @@ from gateway.store import Store
 from gateway.store.evidence import Evidence, load_evidence
 from gateway.store.tables import RolloutRow
 from rollout.review_queue import hand_out
-from rollout.reviews import Reviewer
+from rollout.reviews import Reviewer, settle_items
 
 SPEC: dict[str, Any] = {
     "kind": "Rollout",
@@ -62,8 +62,13 @@ class Queue:
             f"/api/v1/reviews/{item}", json={"verdict": verdict, **more}, headers=headers
         )
 
+    def settle(self, now: float = 1e12) -> int:
+        """Settle what can't be corrected any more, as the leading control does."""
+        return settle_items(self.store, now=now)
+
     def labels(self) -> list[Evidence]:
-        """The labels that are evidence."""
+        """The labels that are evidence, once nothing can be corrected any more."""
+        self.settle()
         with self.store.read() as session:
             return [f for _, f in load_evidence(session, 1, after=0) if f.kind == "label"]
 
@@ -96,10 +101,13 @@ def test_a_verdict_becomes_evidence_with_all_that_the_fold_needs(queue: Queue, c
         item, "left", queue.tokens["reviewer"], categories=["accuracy"], note="knows it"
     )
     assert posted.json() == {
-        "id": item, "state": "done", "known": False, "corrected": False, "counted": True,
+        "id": item, "state": "open", "settles_at": clock.now + 60, "known": False,
+        "corrected": False, "counted": True,
     }  # fmt: skip
+    assert queue.settle(clock.now + 59) == 0
+    assert queue.settle(clock.now + 61) == 1
     (fact,) = queue.labels()
-    assert (fact.segment, fact.at) == ("billing", clock.now)
+    assert (fact.segment, fact.at) == ("billing", clock.now + 61)
     assert fact.payload == {
         "item_id": item, "pair_id": 1, "label": 1.0, "judge": 1.0, "probability": 0.1,
         "source": "random", "reviewers": 1,
@@ -153,6 +161,27 @@ def test_nothing_tells_the_arms_apart(queue: Queue) -> None:
     assert json.loads(one)["item"]["left"] == '→ refund({"id":1})'
 
 
+def test_leaders_who_settle_at_once_count_each_label_once(queue: Queue, store: Store) -> None:
+    """A former leader that is not yet gone makes no second fact of an item."""
+    for number in range(20):
+        queue.post(queue.item(), "left" if number % 2 else "tie", queue.tokens["reviewer"])
+    barrier = threading.Barrier(3)
+    settled: list[int] = []
+
+    def lead() -> None:
+        barrier.wait(20)
+        settled.append(sum(iter(lambda: settle_items(store, now=1e12, limit=3), 0)))
+
+    threads = [threading.Thread(target=lead) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    queue.settle()
+    assert len(queue.labels()) == 20
+    assert len({fact.payload["item_id"] for fact in queue.labels()}) == 20
+
+
 def test_an_item_is_before_one_reviewer_at_a_time(queue: Queue, clock: Any) -> None:
     """Asked again it is the same item; others get the next, or it when the lease has ended."""
     first, second = queue.item(), queue.item()
@@ -203,13 +232,14 @@ def test_several_reviewers_settle_an_item_by_majority(queue: Queue) -> None:
     for headers, verdict in zip(people, ("left", "right", "left"), strict=True):
         assert queue.labels() == []
         posted = queue.post(item, verdict, headers).json()
-    assert posted["state"] == "done"
+        assert posted["counted"]
+    assert posted["settles_at"] is not None
     (fact,) = queue.labels()
     assert (fact.payload["label"], fact.payload["reviewers"]) == (1.0, 3)
 
 
 def test_a_correction_supersedes_and_stays_on_record(queue: Queue) -> None:
-    """Before the item is settled it counts instead; the same verdict again changes nothing."""
+    """Until the item is settled it counts instead; the same verdict again changes nothing."""
     item = queue.item(wanted=2)
     ann, bob = queue.reviewer("ann"), queue.reviewer("bob")
     queue.post(item, "left", ann)
@@ -217,14 +247,18 @@ def test_a_correction_supersedes_and_stays_on_record(queue: Queue) -> None:
     corrected = queue.post(item, "right", ann).json()
     assert (corrected["corrected"], corrected["counted"]) == (True, True)
     queue.post(item, "right", bob)
+    assert queue.post(item, "skip", bob).json()["settles_at"] is None
+    queue.post(item, "right", bob, note="after all")
     assert [fact.payload["label"] for fact in queue.labels()] == [0.0]
     records = queue.get("")["reviews"]
     assert [(r["reviewer"], r["verdict"], r["superseded"]) for r in records] == [
         ("bob", "right", False),
+        ("bob", "skip", True),
+        ("bob", "right", True),
         ("ann", "right", False),
         ("ann", "left", True),
     ]
-    page = queue.get("", limit=2)
+    page = queue.get("", limit=4)
     assert [r["verdict"] for r in queue.get("", cursor=page["next_cursor"])["reviews"]] == ["left"]
 
 
@@ -233,6 +267,7 @@ def test_evidence_does_not_change_after_an_item_is_settled(queue: Queue) -> None
     item = queue.item()
     ann, bob = queue.reviewer("ann"), queue.reviewer("bob")
     queue.post(item, "left", ann)
+    assert queue.settle() == 1
     late = queue.post(item, "right", ann).json()
     assert (late["corrected"], late["counted"], late["state"]) == (True, False, "done")
     assert queue.post(item, "tie", bob).json()["counted"] is False
@@ -247,10 +282,12 @@ def test_skipped_items_go_to_others_and_end_without_a_label(queue: Queue) -> Non
     for number in range(3):
         headers = queue.reviewer(f"r{number}")
         assert queue.next(headers)["item"]["id"] == item
-        state = queue.post(item, "skip", headers).json()["state"]
+        posted = queue.post(item, "skip", headers).json()
         assert queue.next(headers)["item"] is None
-    assert state == "done"
+    assert posted["settles_at"] is not None
+    assert queue.next(queue.reviewer("r3"))["item"] is None
     assert queue.labels() == []
+    assert queue.get("/status")["items"]["done"] == 1
 
 
 def test_only_experts_review_what_is_for_experts(queue: Queue) -> None:
@@ -285,7 +322,7 @@ def test_items_of_a_rollout_that_is_over_are_withdrawn(queue: Queue, store: Stor
         row = session.get(RolloutRow, 1)
         assert row is not None
         row.phase = "aborted"
-    assert queue.post(first, "left", queue.tokens["reviewer"]).json()["state"] == "withdrawn"
+    assert queue.post(first, "left", queue.tokens["reviewer"]).json()["state"] == "open"
     told = queue.next(queue.tokens["reviewer"])
     assert (told["item"], "is over" in told["reason"]) == (None, True)
     assert queue.post(second, "left", queue.tokens["reviewer"]).json()["counted"] is False

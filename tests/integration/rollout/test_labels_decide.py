@@ -15,6 +15,7 @@ from rollout.api import create_app
 from rollout.controller import Controller
 from rollout.metrics import ControlMetrics
 from rollout.replaying import replay_stored
+from rollout.reviews import settle_items
 from rollout.states import Phase
 
 LABELS = 60
@@ -103,6 +104,7 @@ def _review(world: Any, client: TestClient, *, good: Any) -> int:
         body = {"verdict": verdict, "categories": ["safety"] if given == 4 else []}
         assert client.post(f"/api/v1/reviews/{item['id']}", json=body).status_code == 200
         given += 1
+    settle_items(world.store, now=world.now + 60)
     return given
 
 

@@ -32,6 +32,7 @@ def upgrade() -> None:
         sa.Column("state", sa.String(), nullable=False),
         sa.Column("label", sa.Float(), nullable=True),
         sa.Column("created_at", sa.Float(), nullable=False),
+        sa.Column("settle_at", sa.Float(), nullable=True),
         sa.Column("settled_at", sa.Float(), nullable=True),
         sa.ForeignKeyConstraint(["pair_id"], ["pair.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id"),
@@ -39,6 +40,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_review_item_queue", "review_item", ["state", "rollout_id", "position"])
     op.create_index("ix_review_item_week", "review_item", ["route", "created_at"])
+    op.create_index("ix_review_item_due", "review_item", ["state", "settle_at"])
     op.create_index("ix_review_item_rollout_id", "review_item", ["rollout_id"])
     op.create_table(
         "review",
