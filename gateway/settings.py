@@ -38,6 +38,7 @@ from gateway.settings_checks import (
     must_refuse_source,
 )
 from gateway.settings_judge import FirstStage, JudgeSettings, LocalJudge
+from gateway.settings_review import RouteReview
 from gateway.settings_values import ByteSize, Duration, Name, Port, parse_bytes, parse_duration
 from gateway.settings_values import Section as _Section
 
@@ -362,6 +363,11 @@ class Route(_Section):
     known_failures: KnownFailures = Field(
         default_factory=KnownFailures,
         description="Past failures, each with what its answer must satisfy; a path to a YAML file.",
+    )
+
+    review: RouteReview | None = Field(
+        None,
+        description="Blind review by people; unset: only where a rollout asks for human labels.",
     )
 
     @field_validator("must_refuse")

@@ -59,6 +59,7 @@ def build() -> Json:
             ("Pairs", _pairs()),
             ("Checks", _checks()),
             ("Judge", _judge()),
+            ("People", _people()),
             ("Cost", _cost()),
         ],
     )
@@ -329,6 +330,44 @@ def _judge() -> list[Json]:
             shows="Points of 1 to 10 that the judge gives each arm's answers by themselves.",
             act="a drift of both arms: traffic or judge has changed. Nothing is decided by it.",
             unit="short",
+        ),
+    ]
+
+
+def _people() -> list[Json]:
+    return [
+        timeseries(
+            "Review queue",
+            query(f"sum by (state) (coalmine_review_items{{{JUDGED}}})", "{{state}}"),
+            shows="Pairs drawn for people: those that wait, those that are settled, and those "
+            "withdrawn because the rollout was over.",
+            act="open grows and done does not: nobody reviews. `coalmine review start NAME` does, and a "
+            "rollout that asks for human labels waits for it.",
+            min=0,
+            colours={"/^open$/": WARN, "/^done$/": GOOD, "/^withdrawn$/": QUIET},
+        ),
+        timeseries(
+            "Labels by people",
+            query(f"sum by (label) (coalmine_review_labels{{{JUDGED}}})", "{{label}}"),
+            shows="Which arm people found better, blind, or neither. They are drawn more often "
+            "where judges disagree, so shares are not the win rate.",
+            act="far more for the baseline than the judge's verdicts: the judge is wrong about "
+            "something; see `coalmine review agreement NAME`.",
+            min=0,
+            stacked=True,
+            colours={**ARMS, "/^neither/": QUIET},
+        ),
+        timeseries(
+            "Win rate by people",
+            query(f"max by (bound) (coalmine_review_win_rate{{{JUDGED}}})", "{{bound}}"),
+            shows="Win rate by people's labels, corrected with the judge's scores, with bounds "
+            "that hold at all times.",
+            act="low stays under one half less the margin: more labels are needed, or the "
+            "candidate is worse; `coalmine review status NAME` says which.",
+            unit="percentunit",
+            lines=[(0.5, QUIET)],
+            min=0,
+            max=1,
         ),
     ]
 

@@ -27,6 +27,7 @@ from rollout.observations import (
     difference_of,
     failures_of,
     judged,
+    may_be_labelled,
     ranked_worst,
     verdict_of,
     with_latency,
@@ -174,7 +175,7 @@ def _compared(
         paired = _updated(paired, metric, segments, counted)
         if reverse:
             reverse = _updated(reverse, metric, segments, -counted)
-    if labels is not None:
+    if labels is not None and may_be_labelled(payload):
         labels = labels.judged(None if difference is None else (1 + difference) / 2)
     if arms is not None and difference is not None:
         failed = 1 - arms[0] if metric.direction == "decrease" else arms[0]

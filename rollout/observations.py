@@ -22,6 +22,7 @@ __all__ = [
     "failures_of",
     "judged",
     "live_failure",
+    "may_be_labelled",
     "ranked_worst",
     "verdict_of",
     "with_latency",
@@ -121,6 +122,15 @@ def _latency_limit(metric: MetricSpec, known: MetricEvidence) -> float | None:
     if metric.slo is not None:
         return metric.slo
     return None if known.threshold is None else known.threshold.threshold
+
+
+def may_be_labelled(payload: Mapping[str, Any]) -> bool:
+    """Say whether people could have been asked about a pair, so that it stands beside their labels.
+
+    Where people are asked, a worker writes with which probability; a pair that could not be drawn
+    says nothing of those that could. Facts of rollouts without reviews do not have the field.
+    """
+    return payload.get("review_probability", 1.0) is not None
 
 
 def with_latency(

@@ -30,6 +30,7 @@ from shadow.plan import Plan
 from shadow.prices import Prices
 from shadow.refusal import Decider, with_stances
 from shadow.refusal.deciding import Decided
+from shadow.review import askable, rules_for
 
 _TRIED_LATER = frozenset({408, 429})
 
@@ -77,6 +78,10 @@ class Evaluator:
 
     async def evaluate(self, claim: Claim, plan: Plan) -> Finished:
         """Evaluate one claimed pair. Raises `StoreError` only: without a store nothing is spent."""
+        finished = await self._evaluated(claim, plan)
+        return replace(finished, reviewed=rules_for(self._settings, plan) is not None)
+
+    async def _evaluated(self, claim: Claim, plan: Plan) -> Finished:
         capture = claim.capture
         if capture.truncated or endpoint_of(capture.endpoint) not in COMPARABLE:
             return self._unjudgeable(claim, "the capture is not whole, or its endpoint unknown")
@@ -144,14 +149,21 @@ class Evaluator:
         if reverse:
             payload = without_delivery(payload)
         kind: EvidenceKind = "noise" if claim.stream == "noise" else "pair"
-        return Finished(
+        rows = tuple(self._judgment_row(claim, each) for each in judgments)
+        finished = Finished(
             claim,
             decision.outcome,
             self._fact(claim, kind, payload),
-            tuple(self._judgment_row(claim, each) for each in judgments),
+            rows,
             tuple(kept for each in judgments if (kept := each.kept) is not None),
             _columns(mirrored, checks, decision),
         )
+        rules = rules_for(self._settings, plan)
+        if rules is None or kind == "noise":
+            return finished
+        answered = not (baseline.failed or candidate.failed)
+        pair_asked = askable(rules, plan, decision, rows, salt=capture.id, answered=answered)
+        return replace(finished, askable=pair_asked)
 
     async def _decide(
         self, claim: Claim, plan: Plan, pair: Pair, checks: Sequence[CheckResult]

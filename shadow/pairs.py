@@ -20,8 +20,10 @@ from gateway.intake import any_packets, count_packed, unpack
 from gateway.store.engine import Store
 from gateway.store.evidence import Evidence, append_evidence, move_funnel
 from gateway.store.tables import LIVE_FIRST, CaptureRow, JudgmentRow, PairRow, RolloutRow
+from shadow.drawing import Askable
 from shadow.judge.cache import Kept, keep_verdicts
 from shadow.plan import FINISHED
+from shadow.review import draw_pairs
 
 PENDING, CLAIMED, DONE = "pending", "claimed", "done"
 EXPIRED = "expired"
@@ -43,7 +45,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What a pair came to; everything in it is written in one transaction, or nothing is."""
+    """What a pair came to; everything in it is written in one transaction, or nothing is.
+
+    `reviewed` says that people are asked about the rollout's pairs, `askable` about this one too.
+    """
 
     claim: Claim
     outcome: str
@@ -51,6 +56,8 @@ class Finished:
     judgments: tuple[JudgmentRow, ...] = ()
     verdicts: tuple[Kept, ...] = ()
     columns: dict[str, Any] = field(default_factory=dict)
+    reviewed: bool = False
+    askable: Askable | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +152,7 @@ def _claim_batch(
 
 
 def finish_pairs(store: Store, finished: Sequence[Finished], *, now: float) -> list[bool]:
-    """Write finished pairs: row, judgments, funnel and evidence move together.
+    """Write finished pairs: row, judgments, funnel, draws for people and evidence move together.
 
     Returns for each whether it counted. One whose lease went to another worker does not, and
     nothing of it is written. Raises `StoreError`, and then nothing at all was written.
@@ -162,7 +169,7 @@ def finish_pairs(store: Store, finished: Sequence[Finished], *, now: float) -> l
         keep_verdicts(store, session, (kept for each in mine for kept in each.verdicts), now=now)
         _move(store, session, [(e.claim.rollout_id, e.claim.stream, e.outcome) for e in mine])
         facts: dict[int, list[Evidence]] = {}
-        for each in mine:
+        for each in draw_pairs(store, session, mine, now=now):
             if each.evidence is not None:
                 facts.setdefault(each.claim.rollout_id, []).append(each.evidence)
         for rollout_id in sorted(facts):

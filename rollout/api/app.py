@@ -27,6 +27,8 @@ from rollout.api import (
     pairs,
     plans,
     replays,
+    review_exchange,
+    reviews,
     rollouts,
     tokens,
 )
@@ -84,7 +86,7 @@ def create_app(
     api = APIRouter(prefix=API_PREFIX)
     for part in (rollouts, comparing, replays, plans, pairs, judging, operations, outcomes):
         api.include_router(part.router)
-    for part in (fleet, gateways, audit, tokens):
+    for part in (reviews, review_exchange, fleet, gateways, audit, tokens):
         api.include_router(part.router)
     app.include_router(api)
     app.include_router(health.router)

@@ -149,8 +149,16 @@ class LabelReport(BaseModel):
     high: float | None = Field(description="Upper bound, valid at all times.")
     fixed_low: float | None = Field(description="Lower bound of one look (PPI++), for display.")
     fixed_high: float | None = Field(description="Upper bound of one look (PPI++), for display.")
+    judge_estimate: float | None = Field(description="The judge alone, taken at its word.")
+    judge_low: float | None = Field(description="Its lower bound, were the judge right.")
+    people_estimate: float | None = Field(description="People's labels alone.")
+    people_low: float | None = Field(description="Their lower bound at one look.")
     log10_e_non_inferior: float = Field(description="What decides where labels are asked for.")
     needed: int | None = Field(description="Labels still needed at the present estimate.")
+    lower_bound: float | None = Field(
+        description="Lower bound of all looks and labels together: the claim's."
+    )
+    claim: str = Field(description="What may be said on the strength of the labels.")
 
 
 class ReadingReport(BaseModel):

@@ -18,6 +18,7 @@ from rollout.api.models import (
     SubsetReport,
     TransitionInfo,
 )
+from rollout.claims import report
 from rollout.ledger import share_of
 from rollout.records import Record, Transition
 from rollout.states import ACTIVE, FINISHED, Phase, allowed_events
@@ -25,6 +26,7 @@ from rollout.states import ACTIVE, FINISHED, Phase, allowed_events
 __all__ = [
     "evidence_of",
     "funnel_reconciles",
+    "label_report",
     "operations",
     "status_of",
     "subset_of",
@@ -101,6 +103,17 @@ def evidence_of(record: Record, *, recorded: int, now: float) -> EvidenceReport:
             "recorded": recorded,
         }
     )
+
+
+def label_report(record: Record) -> dict[str, Any] | None:
+    """Return what people's labels say, as far as they are folded; ``None`` where none could."""
+    metric = record.spec.metric("judge_win_rate")
+    known = record.evidence.metrics.get("judge_win_rate")
+    if metric is None or known is None or known.labels is None:
+        return None
+    alpha = record.spec.analysis.error_budget.promote
+    found = report(known.labels, required=metric.min_human_labels, alpha=alpha)
+    return {**found, "log10_e_non_inferior": found["log_e_non_inferior"] / _LN10}
 
 
 def transition_info(transition: Transition) -> TransitionInfo:

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rollout.cli.figures import ago, duration, e_value
+from rollout.cli.render_people import people
 
 __all__ = [
     "console",
@@ -81,6 +82,7 @@ def status_view(status: _Document, *, now: float) -> RenderableType:
         Text(),
         _metrics(status["metrics"]),
         _together(status),
+        *people(status["metrics"]),
         Text(),
         *_funnel(status["funnel"]),
     )
@@ -142,7 +144,7 @@ def print_tokens(document: _Document, *, now: float) -> None:
         revoked = each["revoked_at"] is not None
         table.add_row(
             each["name"],
-            each["role"],
+            f"{each['role']}, expert" if each.get("expert") else each["role"],
             ago(each["created_at"], now),
             "never" if each["last_used_at"] is None else ago(each["last_used_at"], now),
             Text("revoked", style="red") if revoked else Text("valid", style="green"),

@@ -77,6 +77,22 @@ def test_apply_warns_of_what_can_never_be_proven(make_world: Callable[..., Any])
     assert any("no judge is set" in warning for warning in applied.warnings)
 
 
+@pytest.mark.parametrize(
+    ("quota", "said"),
+    [(200, "`coalmine review bot-v2` asks people"), (25, "take 3 weeks"), (0, "none will come")],
+)
+def test_apply_says_what_human_labels_take(
+    make_world: Callable[..., Any], quota: int, said: str
+) -> None:
+    """A spec that asks for labels says who has to give them, and where the quota is in the way."""
+    route = {"baseline": "old", "segment": "metadata.category", "review": {"weekly_quota": quota}}
+    world = make_world(routes={"bot": route})
+    metrics = [{"name": "judge_win_rate", "margin": 0.1, "min_human_labels": 60}]
+    analysis = {**world.default_spec["analysis"], "metrics": metrics}
+    applied = world.service.apply({**world.default_spec, "analysis": analysis}, actor=ALICE)
+    assert any(said in warning for warning in applied.warnings)
+
+
 def test_manual_weight_pauses_and_starts_a_new_epoch(world: Any) -> None:
     """A weight by hand keeps the salt, so users stay sticky, and stops the automation."""
     _progressing(world)

@@ -377,3 +377,16 @@ def test_drawn_pairs_are_counted_by_segment_whatever_became_of_them(case: Make) 
     assert EvidenceState.from_json(json.loads(json.dumps(c.evidence.to_json()))) == c.evidence
     c.add(Evidence("dropped", NOW, {"segments": {"a": {"shed": -1}}}))
     assert c.evidence.unreadable == 1
+
+
+def test_pairs_that_people_could_not_be_asked_about_stand_beside_no_label(
+    case: Callable[..., Any],
+) -> None:
+    """Where people are asked, only pairs that could be drawn count beside their labels."""
+    c = case()
+    asked = c.pair(score=1.0, judge="win")
+    for chance in (0.1, None, 0.6):
+        c.add(replace(asked, payload={**asked.payload, "review_probability": chance}))
+    known = c.evidence.metrics["judge_win_rate"]
+    assert known.labels.judged_n == 2
+    assert known.paired[""].n == 3
