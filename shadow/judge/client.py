@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -24,6 +25,7 @@ from pydantic import SecretStr
 from gateway.upstream import Outbound
 from shadow.judge.parse import RESPONSE_FORMAT
 from shadow.judge.prompt import Messages
+from shadow.transport import UpstreamTransport
 
 _log = logging.getLogger("coalmine.worker")
 
@@ -89,12 +91,8 @@ class JudgeClient:
             timeout=timeout_s,
             # The library's own choice of HTTP client, whose package changed between its versions.
             http_client=DefaultAsyncHttpxClient(
-                verify=outbound.verify,
-                proxy=outbound.proxy_url,
                 # As many connections as calls in flight: none waits for another's to be free.
-                limits=type(DEFAULT_CONNECTION_LIMITS)(
-                    max_connections=max_concurrency, max_keepalive_connections=max_concurrency
-                ),
+                transport=_transport(base_url, outbound, pool_size=max_concurrency),
                 timeout=timeout_s,
                 trust_env=False,
             ),
@@ -211,3 +209,14 @@ def _retry_after(header: str) -> float | None:
     except ValueError:
         return None
     return min(max(wait, 0.0), _LONGEST_WAIT_S)
+
+
+def _transport(base_url: str, outbound: Outbound, *, pool_size: int) -> Any:
+    package = type(DEFAULT_CONNECTION_LIMITS).__module__.partition(".")[0]
+    return UpstreamTransport(
+        "judge",
+        base_url,
+        outbound=outbound,
+        pool_size=pool_size,
+        library=importlib.import_module(package),
+    )

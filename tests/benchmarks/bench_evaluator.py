@@ -22,7 +22,6 @@ from time import perf_counter
 from typing import Any
 
 from dataplane.machine import in_words, whereabouts
-from evaluator import checks_cost, judge_bias, label_coverage, redaction_cost, worker_cost
 from evaluator.figures import bias_rows, checks_rows, coverage_rows, flight_rows
 from evaluator.rows import Row
 from rich.console import Console
@@ -37,11 +36,15 @@ Measure = Callable[[bool, Cores], list[Row]]
 
 def worker(quick: bool, cores: Cores) -> list[Row]:
     """Measure a worker's CPU and memory."""
+    from evaluator import worker_cost
+
     return worker_cost.measure(quick=quick, cores=cores)
 
 
 def checks(quick: bool, cores: Cores) -> list[Row]:
     """Measure all checks on a pair."""
+    from evaluator import checks_cost
+
     pairs, rounds = (20, 2) if quick else (50, 5)
     costs = [checks_cost.checks_cost_us(pairs, rounds=1) for _ in range(rounds)]
     return checks_rows(costs, checks_cost.cost_by_check_us(pairs))
@@ -60,11 +63,15 @@ def flight(quick: bool, cores: Cores) -> list[Row]:
 
 def bias(quick: bool, cores: Cores) -> list[Row]:
     """Simulate a judge that prefers what stands first."""
+    from evaluator import judge_bias
+
     return bias_rows(judge_bias.simulate(runs=40 if quick else 400))
 
 
 def labels(quick: bool, cores: Cores) -> list[Row]:
     """Simulate a biased judge that people's labels correct."""
+    from evaluator import label_coverage
+
     runs = 1500 if quick else 16_000
     # So few runs are off by half a point and more.
     return coverage_rows(label_coverage.coverage(runs), runs=runs, goal=0.925 if quick else 0.94)
@@ -72,6 +79,8 @@ def labels(quick: bool, cores: Cores) -> list[Row]:
 
 def redaction(quick: bool, cores: Cores) -> list[Row]:
     """Measure what redaction costs."""
+    from evaluator import redaction_cost
+
     return redaction_cost.measure(quick=quick)
 
 
