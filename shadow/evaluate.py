@@ -117,6 +117,10 @@ class Evaluator:
     async def _paired(self, claim: Claim, plan: Plan, prompt: Prompt, captured: Arm) -> Finished:
         capture = claim.capture
         reverse = claim.stream == "mirror" and capture.variant == "candidate"
+        if capture.variant == "baseline" and plan.baseline not in ("", capture.deployment):
+            # Promoted meanwhile: this would be evidence against another baseline.
+            changed = f"{capture.deployment!r} answered, and not the baseline {plan.baseline!r}"
+            return self._unjudgeable(claim, changed)
         name = self._other_arm(claim, plan)
         target = self._target(name)
         if target is None:

@@ -516,6 +516,25 @@ def test_a_candidate_that_hangs_holds_up_no_other(
     assert {rows.get(pair).state for pair in stuck} == {"pending"}
 
 
+def test_an_answer_of_another_baseline_is_no_evidence(
+    serving: Any, reply_with: Any, rows: Any, store: Store, settings_for: Any,
+) -> None:  # fmt: skip
+    """After another candidate's promotion the new baseline answers: the candidate is not asked."""
+    rollout = rows.rollout()
+    pair = rows.pair(rollout, deployment="promoted")
+
+    async def servers() -> None:
+        async with serving(lambda _request: reply_with({})) as up:
+            await asyncio.to_thread(work, settings_for(up.url), store, settled(store, rollout))
+            assert up.requests == []
+
+    asyncio.run(servers())
+    assert funnel(store, rollout) == {"mirror": {"unjudgeable": 1}}
+    (fact,) = facts(store, rollout)
+    assert (fact.payload["kept"], fact.payload["score"]) == (False, None)
+    assert "'promoted' answered, and not the baseline 'v6'" in rows.get(pair).comparison["reason"]
+
+
 def test_a_stopped_worker_gives_back_what_it_cannot_finish(
     serving: Any, reply_with: Any, rows: Any, store: Store, settings_for: Any
 ) -> None:
