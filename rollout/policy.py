@@ -304,6 +304,7 @@ def _not_enough(
     ]
     if open_ones:
         lacking.append(f"{', '.join(each.metric.name for each in open_ones)} not proven")
+        lacking += [why for each in open_ones if (why := each.incomplete(spec))]
     if not lacking:
         return None
     limit = spec.analysis.max_duration if step.max_duration is None else step.max_duration

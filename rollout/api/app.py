@@ -20,6 +20,7 @@ from rollout.api import (
     fleet,
     gateways,
     health,
+    judging,
     operations,
     outcomes,
     pairs,
@@ -80,7 +81,7 @@ def create_app(
     app.state.registry = metrics if metrics is not None else CollectorRegistry()
     install_handlers(app)
     api = APIRouter(prefix=API_PREFIX)
-    for part in (rollouts, replays, plans, pairs, operations, outcomes):
+    for part in (rollouts, replays, plans, pairs, judging, operations, outcomes):
         api.include_router(part.router)
     for part in (fleet, gateways, audit, tokens):
         api.include_router(part.router)
