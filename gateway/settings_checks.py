@@ -111,7 +111,9 @@ class KnownFailure(Section):
     version: int = Field(1, ge=1, description="Raised when what must hold is changed.")
     title: str = Field(min_length=1, max_length=200, description="What went wrong, in a line.")
     fingerprint: str | None = Field(
-        None, pattern=r"^[0-9a-f]{64}$", description="Of the request, as reports show it; or ..."
+        None,
+        pattern=r"^[0-9a-f]{64}$",
+        description="Of the request, as GET /rollouts/NAME/pairs shows it; or ...",
     )
     messages: tuple[dict[str, Any], ...] | None = Field(
         None, description="... the request's messages themselves."

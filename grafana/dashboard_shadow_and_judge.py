@@ -232,7 +232,36 @@ def _checks() -> list[Json]:
                 series("/fail$/", custom__lineWidth=3),
                 series("/error$/", color={"mode": "fixed", "fixedColor": "purple"}),
             ],
-        )
+        ),
+        timeseries(
+            "Reported apart by the checks",
+            query(
+                "sum by (variant, check, flag) "
+                '(rate(coalmine_check_flags_total{route=~"$route"}' + W + "))",
+                "{{variant}} {{check}} {{flag}}",
+            ),
+            shows="Facts a second that decide nothing: JSON that parses only without its code "
+            "fence, partial refusals, unwanted tool calls, answers 1.25 times as long.",
+            act="a flag that only the candidate has: read pairs with it; an after_fences flag "
+            "often goes away with one sentence in the prompt.",
+            unit="cps",
+            width=12,
+            height=8,
+        ),
+        timeseries(
+            "Refusals decided by a model",
+            query(
+                "sum by (decider, result) (rate(coalmine_refusal_decisions_total" + W + "))",
+                "{{decider}} {{result}}",
+            ),
+            shows="Answers a second of which the rules were not sure, by who was asked and what "
+            "came of it. Empty with refusal.decider: rules.",
+            act="failed: see the worker's log; the rules' reading then stands. budget_exhausted: "
+            "these questions share mirror.budget with the judge.",
+            unit="cps",
+            width=12,
+            height=8,
+        ),
     ]
 
 

@@ -70,7 +70,7 @@ class JudgeDecider:
             while nonce in conversation or nonce in question.text:
                 nonce = self._nonce()
             reply = await self._client.ask(
-                render(conversation=conversation, answer=question.text, nonce=nonce)
+                lambda: render(conversation=conversation, answer=question.text, nonce=nonce)
             )
             spent = self._prices.microusd(reply.input_tokens, reply.output_tokens)
             read = Read.model_validate_json(reply.text)

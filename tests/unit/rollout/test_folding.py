@@ -265,7 +265,11 @@ def test_cost_is_a_paired_relative_difference(case: Make) -> None:
     assert c.evidence.metrics["cost"].live == {}
 
 
-@pytest.mark.parametrize("name", ["escalation_rate", "abstention_rate", "citation_valid"])
+@pytest.mark.parametrize(
+    "name",
+    ["escalation_rate", "abstention_rate", "citation_valid", "known_failure_rate",
+     "over_refusal_rate", "under_refusal_rate", "repetition_rate", "language_match"],
+)  # fmt: skip
 def test_further_checks_are_compared_where_they_apply(case: Make, name: str) -> None:
     """Their failures come from the checks of the same name, on pairs and on live answers."""
     c = case(analysis={"metrics": [{"name": name}]})
