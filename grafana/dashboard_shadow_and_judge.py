@@ -370,8 +370,8 @@ def _people() -> list[Json]:
             query(f"sum by (state) (coalmine_review_items{{{JUDGED}}})", "{{state}}"),
             shows="Pairs drawn for people: those that wait, those that are settled, and those "
             "withdrawn because the rollout was over.",
-            act="open grows and done does not: nobody reviews. `coalmine review start NAME` does, and a "
-            "rollout that asks for human labels waits for it.",
+            act="open grows and done does not: nobody reviews. `coalmine review start NAME` does, "
+            "and a rollout that asks for human labels waits for it.",
             min=0,
             colours={"/^open$/": WARN, "/^done$/": GOOD, "/^withdrawn$/": QUIET},
         ),
@@ -390,7 +390,7 @@ def _people() -> list[Json]:
             "Win rate by people",
             query(f"max by (bound) (coalmine_review_win_rate{{{JUDGED}}})", "{{bound}}"),
             shows="Win rate by people's labels, corrected with the judge's scores, with bounds "
-            "that hold at all times.",
+            "over all looks.",
             act="low stays under one half less the margin: more labels are needed, or the "
             "candidate is worse; `coalmine review status NAME` says which.",
             unit="percentunit",

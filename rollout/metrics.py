@@ -13,6 +13,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from rollout.assessment import assess, combined_harm
+from rollout.claims import lower_bound
 from rollout.evidence import OVERALL
 from rollout.records import Record, Transition
 from rollout.states import Phase
@@ -77,7 +78,7 @@ class ControlMetrics:
         )
         self.review_win_rate = gauge(
             "coalmine_review_win_rate",
-            "Win rate by people, corrected with the judge's scores, with its anytime-valid bounds.",
+            "Win rate by people, corrected with the judge's scores, with bounds over all looks.",
             ("rollout", "bound"),
         )
         self.time_to_zero = gauge(
@@ -143,7 +144,8 @@ class ControlMetrics:
         known = record.evidence.metrics.get("judge_win_rate")
         if known is None or known.labels is None or known.labels.estimate is None:
             return
-        low, high = known.labels.bounds(record.spec.analysis.error_budget.promote)
+        alpha = record.spec.analysis.error_budget.promote
+        low, high = lower_bound(known.labels, alpha), known.labels.bounds(alpha)[1]
         for bound, value in (("low", low), ("point", known.labels.estimate), ("high", high)):
             self.review_win_rate.labels(record.name, bound).set(value)
 

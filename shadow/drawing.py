@@ -38,7 +38,8 @@ Source = Literal["random", "disagreement"]
 class Askable:
     """What is known of a pair that people may be asked about.
 
-    ``score`` in [0, 1] is the judge's, for the candidate. ``salt`` is the capture's random id.
+    ``score`` in [0, 1] is the judge's, for the candidate. ``salt`` is the pair's own: the rollout
+    and the capture's random id.
     """
 
     route: str

@@ -166,7 +166,8 @@ class Evaluator:
         if rules is None or kind == "noise":
             return finished
         answered = not (baseline.failed or candidate.failed)
-        pair_asked = askable(rules, plan, decision, rows, salt=capture.id, answered=answered)
+        salt = f"{plan.rollout_id}:{capture.id}"
+        pair_asked = askable(rules, plan, decision, rows, salt=salt, answered=answered)
         return replace(finished, askable=pair_asked)
 
     async def _decide(

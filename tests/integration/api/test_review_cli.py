@@ -329,3 +329,18 @@ def test_large_imports_go_in_parts_and_keep_their_places(
     assert ran.err.splitlines()[249].startswith(
         "tasks.249.annotations.0: item 1149 does not belong"
     )
+
+
+def test_an_experts_token_is_made_and_shown(items: Any, coalmine: Callable[..., Any]) -> None:
+    """Who may review what is for experts is seen in the list; a viewer can't be one."""
+    admin = coalmine("token", "create", "boss", "--role", "admin").out.strip()
+    made = coalmine("token", "create", "dr-x", "--role", "reviewer", "--expert", "--token", admin)
+    assert made.code == 0, made.err
+    listed = coalmine("token", "list", "--token", admin).out
+    assert "reviewer, expert" in next(line for line in listed.splitlines() if "dr-x" in line)
+    refused = coalmine("token", "create", "v", "--role", "viewer", "--expert", "--token", admin)
+    assert (refused.code, "viewers review nothing" in refused.err) == (1, True)
+    item = items.item(expert_only=True)
+    with AdminClient(os.environ["COALMINE_URL"], made.out.strip()) as client:
+        handed = client.send("POST", "/rollouts/canary/reviews/next", {})
+    assert handed["item"]["id"] == item

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from dataclasses import replace
 from typing import Any
@@ -13,6 +14,7 @@ from prometheus_client import CollectorRegistry
 from gateway.store.tables import CaptureRow, PairRow, ReviewItemRow
 from rollout.api import create_app
 from rollout.controller import Controller
+from rollout.feeding import FedController
 from rollout.metrics import ControlMetrics
 from rollout.replaying import replay_stored
 from rollout.reviews import settle_items
@@ -185,6 +187,34 @@ def test_agreement_is_told_by_segment_and_harms_are_bounded(world: Any, client: 
     assert told["people"] == {"items": 0, "krippendorff_alpha": None}
     assert (told["harms"]["harms"], told["harms"]["labels"]) == (1, 40)
     assert 0.05 < told["harms"]["upper"] < 0.2
+
+
+def test_the_leader_settles_what_cant_be_corrected_any_more(world: Any, client: TestClient) -> None:
+    """A running control turns a verdict into evidence by itself, and folds it."""
+    _apply(world)
+    _draw(world, 1)
+    item = client.post("/api/v1/rollouts/bot-v2/reviews/next").json()["item"]
+    client.post(f"/api/v1/reviews/{item['id']}", json={"verdict": "tie"})
+    world.now += 61
+    world.controller.lease.release()
+    controller = world.new_controller()
+    fed = FedController(world.store, world.settings, controller, clock=lambda: world.now)
+
+    def labels() -> int:
+        known = world.record().evidence.metrics["judge_win_rate"].labels
+        return 0 if known is None else int(known.n)
+
+    async def run() -> None:
+        await fed.start()
+        try:
+            async with asyncio.timeout(20):
+                while not await asyncio.to_thread(labels):
+                    await asyncio.sleep(0.02)
+        finally:
+            await fed.stop()
+
+    asyncio.run(run())
+    assert labels() == 1
 
 
 def test_control_shows_the_queue_and_the_labels(world: Any, client: TestClient) -> None:
