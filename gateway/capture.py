@@ -13,10 +13,21 @@ from collections.abc import Iterable
 from itertools import accumulate
 from typing import Any
 
-from gateway.batch import Account, Batch, BreakerChange, Capture, FunnelKey, Scope
+from gateway.batch import (
+    DROPPED,
+    Account,
+    Batch,
+    BreakerChange,
+    Capture,
+    DroppedKey,
+    FunnelKey,
+    Scope,
+)
 
 __all__ = ["CaptureBuffer"]
 
+_SEGMENTS = 500
+"""Segments (times rollouts and outcomes) told apart between two writes; clients name them."""
 _CHANGES = 1000
 """Changes of breakers kept while the store is down."""
 
@@ -38,6 +49,7 @@ class CaptureBuffer:
         self._captures: list[Capture] = []
         self._accounts: dict[Scope, Account] = {}
         self._ended: Counter[FunnelKey] = Counter()
+        self._dropped: Counter[DroppedKey] = Counter()
         self._breaker: deque[BreakerChange] = deque(maxlen=_CHANGES)
         self._revisions: dict[str, dict[str, Any]] = {}
         self._settings: dict[str, Any] | None = None
@@ -78,11 +90,19 @@ class CaptureBuffer:
             self._captures.append(capture)
             return True
 
-    def dismiss(self, pairs: Iterable[tuple[int, str]], outcome: str) -> None:
-        """Count an eligible request that is not captured for these pairs, and why."""
+    def dismiss(
+        self, pairs: Iterable[tuple[int, str]], outcome: str, segment: str | None = None
+    ) -> None:
+        """Count an eligible request that is not captured for these pairs, and why.
+
+        Of those that a mirror lost the ``segment`` counts too, as long as there are few of them.
+        """
         with self._lock:
             for rollout_id, stream in pairs:
                 self._ended[rollout_id, stream, outcome] += 1
+                if stream == "mirror" and outcome in DROPPED:
+                    known = segment if segment and len(self._dropped) < _SEGMENTS else ""
+                    self._dropped[rollout_id, known, outcome] += 1
 
     def settle(
         self,
@@ -166,12 +186,14 @@ class CaptureBuffer:
         with self._lock:
             accounts, self._accounts = self._accounts, {}
             ended, self._ended = self._ended, Counter()
+            dropped, self._dropped = self._dropped, Counter()
             breaker = list(self._breaker)
             self._breaker.clear()
             del self._captures[: len(first)]
             batch = Batch(from_at=self._from_at, to_at=now, captures=first, breaker=breaker)
             batch.revisions = {route: dict(known) for route, known in self._revisions.items()}
             batch.settings = self._settings
+            batch.dropped = dropped
             self._from_at = now
         for scope, account in accounts.items():
             batch.include(scope, account)

@@ -50,6 +50,7 @@ class Inbound:
         "inference",
         "key",
         "method",
+        "partakes",
         "peeked",
         "raw",
         "received",
@@ -76,6 +77,8 @@ class Inbound:
         self.body = b""
         self.peeked = _NOTHING
         self.ask_usage = False
+        self.partakes = False
+        """Whether it may take part in any rollout, by what it is rather than by whose it is."""
         self.eligible = False
         self.risk: str | None = None
         self.segment: str | None = None

@@ -10,6 +10,7 @@ import hashlib
 
 from gateway.batch import LIVE, MIRRORS, REVERSE, Capture
 from gateway.capture import CaptureBuffer
+from gateway.headers import HeaderView
 from gateway.inbound import Inbound
 from gateway.routes import RouteState
 from gateway.split import Assignment, Mirror, Sampler
@@ -79,21 +80,21 @@ class Observation:
     def begin(self, served: Assignment) -> None:
         """Note who serves, and draw the samples."""
         self.served = served
-        inbound = self._inbound
-        if not inbound.eligible:
+        inbound, route, missed = self._inbound, self._route, 0
+        if route.has_own_terms or not inbound.eligible:
+            self._begin_apart(served)
             return
-        route, missed = self._route, 0
         mirrors: _Samplers = ()
+        gates: tuple[Sampler, ...] = ()
         if served.variant == "baseline":
-            mirrors, missed = route.mirror_samplers, MIRRORS
+            mirrors, gates, missed = route.mirror_samplers, route.mirror_gates, MIRRORS
         elif self._assigned.randomised:
-            mirrors, missed = route.reverse_samplers, REVERSE
-        if mirrors:
-            for _mirror, sampler, _noise in mirrors:
-                if sampler.takes(inbound.key):
-                    self._draw(mirrors)
-                    return
-        else:
+            mirrors, gates, missed = route.reverse_samplers, route.reverse_gates, REVERSE
+        for gate in gates:
+            if gate.takes(inbound.key):
+                self._draw(mirrors)
+                return
+        if not mirrors:
             missed = 0
         live = route.live_sampler
         if live is not None and self._assigned.randomised:
@@ -104,6 +105,23 @@ class Observation:
         self._missed = missed
         if mirrors:
             route.metrics.capture("not_sampled")
+
+    def _begin_apart(self, served: Assignment) -> None:
+        """Draw the samples where rollouts differ in whose requests they take."""
+        inbound, route = self._inbound, self._route
+        if not (route.has_own_terms and inbound.partakes):
+            return
+        mirrors: _Samplers = ()
+        if served.variant == "baseline":
+            mirrors = route.mirror_samplers
+        elif self._assigned.randomised:
+            mirrors = route.reverse_samplers
+        own, headers = route.split.eligible, HeaderView(inbound.raw)
+        self._draw(
+            tuple(
+                each for each in mirrors if (each[0].eligible or own).allows(inbound.risk, headers)
+            )
+        )
 
     def _draw(self, mirrors: _Samplers) -> None:
         """Draw every sample, for one of them has the request, and keep the request for those."""
@@ -188,7 +206,7 @@ class Observation:
         ):
             sample.outcome = "shed"
         if sample.outcome is not None:
-            self._buffer.dismiss(sample.pairs, sample.outcome)
+            self._buffer.dismiss(sample.pairs, sample.outcome, self._inbound.segment)
         if any(stream == "mirror" for _, stream in sample.pairs):
             self._route.metrics.capture(sample.outcome or "pending")
 

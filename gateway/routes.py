@@ -106,12 +106,15 @@ class RouteState:
         "baseline",
         "breaker",
         "candidate",
+        "has_own_terms",
         "live_sampler",
         "metrics",
+        "mirror_gates",
         "mirror_samplers",
         "name",
         "observed",
         "response_lines",
+        "reverse_gates",
         "reverse_samplers",
         "scope",
         "split",
@@ -150,16 +153,23 @@ class RouteState:
             (
                 mirror,
                 Sampler(mirror.salt, mirror.percentage_bp),
-                Sampler(f"{mirror.salt}:noise", mirror.noise_bp) if mirror.noise_bp else None,
+                Sampler(f"{mirror.salt}:{mirror.rollout_id}:noise", mirror.noise_bp)
+                if mirror.noise_bp
+                else None,
             )
             for mirror in split.mirrors
         )
         """Each mirror with its own draw and the draw of its A/A stream, where it has one."""
+        self.mirror_gates = _gates(split.mirrors)
+        """The widest draw of each salt: whoever is in no gate's sample is in no mirror's."""
         self.reverse_samplers: tuple[tuple[Mirror, Sampler, Sampler | None], ...] = tuple(
             (mirror, Sampler(mirror.salt, mirror.percentage_bp), None)
             for mirror in split.reverse_mirrors
         )
         """The draws of requests that chance gave to the candidate; usually there are none."""
+        self.reverse_gates = _gates(split.reverse_mirrors)
+        self.has_own_terms = split.has_own_terms
+        """Whether the mirrors' requests are not all the same ones."""
         live = split.live_sample_bp if split.weight_bp and split.rollout_id is not None else 0
         self.live_sampler = Sampler(f"{split.salt}:live", live) if live else None
         """Draws the randomised requests whose answers are checked; ``None`` where none are."""
@@ -173,6 +183,13 @@ class RouteState:
             for reason in _REASONS
         }
         """The headers added to an answer, by variant and reason, as lines."""
+
+
+def _gates(mirrors: tuple[Mirror, ...]) -> tuple[Sampler, ...]:
+    widest: dict[str, float] = {}
+    for mirror in mirrors:
+        widest[mirror.salt] = max(widest.get(mirror.salt, 0.0), mirror.percentage_bp)
+    return tuple(Sampler(salt, share_bp) for salt, share_bp in widest.items())
 
 
 @dataclass(frozen=True, slots=True)

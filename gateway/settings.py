@@ -18,8 +18,6 @@ from urllib.parse import urlsplit
 
 import yaml
 from pydantic import (
-    BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
     SecretStr,
@@ -30,6 +28,19 @@ from pydantic import (
 )
 
 from gateway.errors import SettingsError
+from gateway.settings_checks import (
+    Contract,
+    Escalation,
+    KnownFailure,
+    KnownFailures,
+    Must,
+    RefusalSettings,
+    must_refuse_source,
+)
+from gateway.settings_judge import FirstStage, JudgeSettings, LocalJudge
+from gateway.settings_review import RouteReview
+from gateway.settings_values import ByteSize, Duration, Name, Port, parse_bytes, parse_duration
+from gateway.settings_values import Section as _Section
 
 __all__ = [
     "Client",
@@ -37,9 +48,15 @@ __all__ = [
     "ControlSettings",
     "Deployment",
     "Escalation",
+    "FirstStage",
     "GatewaySettings",
     "JudgeSettings",
+    "KnownFailure",
+    "KnownFailures",
+    "LocalJudge",
     "Manifest",
+    "Must",
+    "RefusalSettings",
     "Route",
     "Settings",
     "WorkerSettings",
@@ -47,43 +64,6 @@ __all__ = [
     "parse_bytes",
     "parse_duration",
 ]
-
-_SIZES = {"": 1, "b": 1, "kb": 1000, "mb": 1000**2, "gb": 1000**3}
-_SIZES |= {"kib": 1024, "mib": 1024**2, "gib": 1024**3}
-_DURATIONS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-
-
-def parse_bytes(value: Any) -> Any:
-    """Turn ``16MiB``, ``4kB`` or a number into bytes. Raises ``ValueError`` for anything else."""
-    if not isinstance(value, str):
-        return value
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", value)
-    if match is None or match[2].lower() not in _SIZES:
-        raise ValueError("is not a size; write a number of bytes, or for example 512KiB or 16MiB")
-    return int(float(match[1]) * _SIZES[match[2].lower()])
-
-
-def parse_duration(value: Any) -> Any:
-    """Turn ``250ms``, ``30s``, ``15m``, ``6h``, ``1d``, ``1h30m`` or a number into seconds."""
-    if not isinstance(value, str):
-        return value
-    text = value.strip()
-    if re.fullmatch(r"\d+(\.\d+)?", text):
-        return float(text)
-    parts = re.findall(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)", text)
-    if not parts or re.sub(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*", "", text):
-        raise ValueError("is not a duration; write seconds, or for example 250ms, 30s, 15m or 6h")
-    return sum(float(number) * _DURATIONS[unit] for number, unit in parts)
-
-
-ByteSize = Annotated[int, BeforeValidator(parse_bytes), Field(gt=0)]
-Duration = Annotated[float, BeforeValidator(parse_duration), Field(ge=0)]
-Port = Annotated[int, Field(ge=0, le=65535)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/@-]{0,127}$")]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class GatewaySettings(_Section):
@@ -211,7 +191,7 @@ class WorkerSettings(_Section):
 
     metrics_port: Port = Field(8092, description="Port of /metrics.")
     metrics_host: str = Field("127.0.0.1", description="Address of the /metrics listener.")
-    concurrency: int = Field(16, ge=1, le=1024, description="Pairs in work at a time.")
+    concurrency: int = Field(16, ge=1, le=10_000, description="Pairs in work at a time.")
     claim_batch: int = Field(32, ge=1, le=1000, description="Pairs claimed in one transaction.")
     claim_lease: Duration = Field(
         180.0, gt=0, description="Seconds until a claimed pair is given to another worker."
@@ -357,38 +337,6 @@ class Deployment(_Section):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-class Escalation(_Section):
-    """How an answer of a route hands the conversation over to a person."""
-
-    tool: str | None = Field(None, min_length=1, description="Tool whose call hands over.")
-    phrases: tuple[Annotated[str, Field(min_length=3)], ...] = Field(
-        (), description="Sentences that hand over; upper and lower case and spaces do not matter."
-    )
-
-    @model_validator(mode="after")
-    def _something(self) -> Escalation:
-        if self.tool is None and not self.phrases:
-            raise ValueError("says nothing; name a tool, or phrases, or leave it out")
-        return self
-
-
-class Contract(_Section):
-    """What every answer of a route must satisfy."""
-
-    json_schema: dict[str, Any] | None = Field(
-        None, description="JSON Schema of the whole answer; a path to a file, or the schema."
-    )
-    json_object: bool = Field(False, description="The whole answer is a JSON object.")
-    regex: str | None = Field(None, description="Regular expression that the answer matches.")
-    max_words: int | None = Field(None, ge=1, description="Most words in an answer.")
-    min_words: int | None = Field(None, ge=1, description="Fewest words in an answer.")
-    required_text: str | None = Field(None, description="A sentence that every answer contains.")
-    escalation: Escalation | None = Field(
-        None,
-        description="How an answer hands over to a person; unset: a set of common sentences.",
-    )
-
-
 class Route(_Section):
     """A public model name, and what stands behind it."""
 
@@ -400,6 +348,32 @@ class Route(_Section):
     risk: str | None = Field(
         None, description="Where a request's risk tier stands: header:NAME or metadata.KEY."
     )
+    rubric: str | None = Field(
+        None, description="Path of the judge's rubric for this route; unset: the judge's own."
+    )
+    criteria: tuple[Annotated[str, Field(min_length=3, max_length=2000)], ...] = Field(
+        (), description="Sentences that the judge weighs on this route, added to the rubric."
+    )
+
+    must_refuse: str | None = Field(
+        None,
+        description="Whether a request must be refused: metadata.KEY or body:PATH that is true, "
+        "segment:VALUE, risk:VALUE, always or never; unset: not known.",
+    )
+    known_failures: KnownFailures = Field(
+        default_factory=KnownFailures,
+        description="Past failures, each with what its answer must satisfy; a path to a YAML file.",
+    )
+
+    review: RouteReview | None = Field(
+        None,
+        description="Blind review by people; unset: only where a rollout asks for human labels.",
+    )
+
+    @field_validator("must_refuse")
+    @classmethod
+    def _known_place(cls, value: str | None) -> str | None:
+        return must_refuse_source(value)
 
     @field_validator("segment", "risk")
     @classmethod
@@ -409,17 +383,6 @@ class Route(_Section):
         ):
             raise ValueError("is no place in a request; write header:NAME or metadata.KEY")
         return value
-
-
-class JudgeSettings(_Section):
-    """The LLM judge that compares two answers."""
-
-    deployment: Name = Field(description="Deployment that judges; never one that serves an arm.")
-    rubric: str | None = Field(None, description="Path of the rubric, or none for the built-in.")
-    timeout: Duration = Field(60.0, gt=0, description="Seconds for one call.")
-    max_concurrency: int = Field(16, ge=1, description="Calls in flight.")
-    dollars_per_million_input_tokens: float = Field(0.0, ge=0, description="Price of input.")
-    dollars_per_million_output_tokens: float = Field(0.0, ge=0, description="Price of output.")
 
 
 class Client(_Section):
@@ -460,6 +423,9 @@ class Settings(_Section):
         default_factory=dict, description="Public model names, and what serves them."
     )
     judge: JudgeSettings | None = Field(None, description="The judge; unset: no judging.")
+    refusal: RefusalSettings = Field(
+        default_factory=RefusalSettings, description="Who decides what the rules are not sure of."
+    )
     clients: tuple[Client, ...] = Field(
         (), description="Who may call; none: the client's own key passes through to the upstream."
     )
@@ -484,18 +450,25 @@ class Settings(_Section):
                     f"routes.{name}.baseline: no deployment is called {route.baseline!r}; "
                     f"declared are: {known}"
                 )
-        if self.judge is not None:
-            if self.judge.deployment not in self.deployments:
+        if self.refusal.decider == "judge" and self.judge is None:
+            raise ValueError("refusal.decider: is judge, and no judge is declared; declare one")
+        judges = self.judge.deployments() if self.judge is not None else {}
+        for field, judge in judges.items():
+            if judge not in self.deployments:
                 raise ValueError(
-                    f"judge.deployment: no deployment is called {self.judge.deployment!r}; "
-                    f"declared are: {known}"
+                    f"{field}: no deployment is called {judge!r}; declared are: {known}"
                 )
             for name, route in self.routes.items():
-                if route.baseline == self.judge.deployment:
+                if route.baseline == judge:
                     raise ValueError(
-                        f"judge.deployment: {self.judge.deployment!r} also serves the route "
-                        f"{name!r}; a judge never judges itself"
+                        f"{field}: {judge!r} also serves the route {name!r}; "
+                        "a judge never judges itself"
                     )
+        if len(set(judges.values())) < len(judges):
+            raise ValueError(
+                "judge.first_stage.deployment: is the judge itself; name a cheaper deployment, "
+                "or leave first_stage out"
+            )
         names = [client.name for client in self.clients]
         if len(set(names)) != len(names):
             raise ValueError("clients: two clients have the same name")
@@ -587,17 +560,44 @@ def _resolve_files(document: dict[str, Any], folder: Path) -> None:
                 raise SettingsError(f"can't read {schema}: {error.strerror}", field=field) from None
             except ValueError as error:
                 raise SettingsError(f"{schema} is not JSON: {error}", field=field) from None
+        _resolve_known_failures(name, route, folder)
+        _resolve_rubric(route, f"routes.{name}.rubric", folder)
+    _resolve_classifier(document.get("refusal"), folder)
     judge = document.get("judge")
-    if isinstance(judge, dict) and isinstance(judge.get("rubric"), str):
-        rubric = folder / judge["rubric"]
-        if not rubric.is_file():
-            raise SettingsError(f"can't read {judge['rubric']}: no such file", field="judge.rubric")
-        judge["rubric"] = str(rubric)
+    _resolve_rubric(judge, "judge.rubric", folder)
+    first = judge.get("first_stage") if isinstance(judge, dict) else None
+    local = first.get("local") if isinstance(first, dict) else None
+    if isinstance(local, dict) and isinstance(local.get("path"), str):
+        local["path"] = str(folder / local["path"])
     deployments = document.get("deployments")
     for deployment in deployments.values() if isinstance(deployments, dict) else ():
         for key in _FILES if isinstance(deployment, dict) else ():
             if isinstance(deployment.get(key), str):
                 deployment[key] = str(folder / deployment[key])
+
+
+def _resolve_classifier(refusal: Any, folder: Path) -> None:
+    local = refusal.get("local") if isinstance(refusal, dict) else None
+    if isinstance(local, dict) and isinstance(local.get("path"), str):
+        local["path"] = str(folder / local["path"])
+
+
+def _resolve_known_failures(name: str, route: Any, folder: Path) -> None:
+    given = route.get("known_failures") if isinstance(route, dict) else None
+    if not isinstance(given, str):
+        return
+    try:
+        route["known_failures"] = _read_yaml(folder / given)
+    except SettingsError as error:
+        raise SettingsError(str(error), field=f"routes.{name}.known_failures") from None
+
+
+def _resolve_rubric(section: Any, field: str, folder: Path) -> None:
+    if isinstance(section, dict) and isinstance(section.get("rubric"), str):
+        rubric = folder / section["rubric"]
+        if not rubric.is_file():
+            raise SettingsError(f"can't read {section['rubric']}: no such file", field=field)
+        section["rubric"] = str(rubric)
 
 
 def _settings_error(error: ValidationError) -> SettingsError:

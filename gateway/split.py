@@ -57,6 +57,15 @@ class Eligibility:
             return False
         return not self.headers or all(headers.get(name) == value for name, value in self.headers)
 
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Eligibility:
+        """Build it from its JSON document."""
+        risk = document.get("risk")
+        return cls(
+            risk=None if risk is None else tuple(risk),
+            headers=tuple((name, value) for name, value in document.get("headers", ())),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Mirror:
@@ -64,9 +73,11 @@ class Mirror:
 
     ``percentage_bp`` is the sampling share in basis points, down to a hundredth of one;
     ``noise_bp`` the share of *those* that also goes to the baseline a second time (the A/A
-    stream); ``salt`` makes sampling independent of every split and every other mirror. ``both``
-    asks for the other direction too: requests that chance gave to the candidate are mirrored to
-    the baseline.
+    stream); ``salt`` makes sampling independent of every split. The mirrors of a route share it,
+    so that their samples are nested: a request that the smallest share takes is in all of them, and
+    one capture serves them all. The draw of the A/A stream is each rollout's own. ``both`` asks for
+    the other direction too: requests that chance gave to the candidate are mirrored to the
+    baseline. ``eligible`` says whose requests the mirror takes (``None``: as the split).
     """
 
     rollout_id: int
@@ -76,6 +87,15 @@ class Mirror:
     noise_bp: int
     salt: str
     both: bool = False
+    eligible: Eligibility | None = None
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Mirror:
+        """Build a mirror from its JSON document; unknown keys are ignored."""
+        known = {item.name: document[item.name] for item in fields(cls) if item.name in document}
+        eligible = known.get("eligible")
+        known["eligible"] = None if eligible is None else Eligibility.from_document(eligible)
+        return cls(**known)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +139,11 @@ class Split:
             raise ValueError("weight_bp is above 0 but there is no candidate")
 
     @property
+    def has_own_terms(self) -> bool:
+        """Whether some mirror takes other requests than the split does."""
+        return any(each.eligible not in (None, self.eligible) for each in self.mirrors)
+
+    @property
     def reverse_mirrors(self) -> tuple[Mirror, ...]:
         """The mirrors that want the candidate's requests too: of who holds the live traffic only.
 
@@ -142,16 +167,8 @@ class Split:
     def from_document(cls, document: Mapping[str, Any]) -> Split:
         """Build a split from its JSON document. Unknown keys are ignored (newer writers)."""
         known = {item.name: document[item.name] for item in fields(cls) if item.name in document}
-        eligible = known.get("eligible") or {}
-        risk = eligible.get("risk")
-        known["eligible"] = Eligibility(
-            risk=None if risk is None else tuple(risk),
-            headers=tuple((name, value) for name, value in eligible.get("headers", ())),
-        )
-        known["mirrors"] = tuple(
-            Mirror(**{item.name: m[item.name] for item in fields(Mirror) if item.name in m})
-            for m in known.get("mirrors", ())
-        )
+        known["eligible"] = Eligibility.from_document(known.get("eligible") or {})
+        known["mirrors"] = tuple(Mirror.from_document(each) for each in known.get("mirrors", ()))
         if "targeting_key" in known:
             known["targeting_key"] = tuple(known["targeting_key"])
         return cls(**known)

@@ -83,10 +83,12 @@ class Targeting:
                     break
             else:
                 inbound.targeting_key = None
-        inbound.eligible = (
+        inbound.partakes = (
             not peeked.stateful
             and b"x-coalmine-mirror" not in raw  # another gateway's shadow is no user
-            and (not self._limited or self._eligible.allows(inbound.risk, HeaderView(raw)))
+        )
+        inbound.eligible = inbound.partakes and (
+            not self._limited or self._eligible.allows(inbound.risk, HeaderView(raw))
         )
 
     def _read_document(self, inbound: Inbound) -> None:

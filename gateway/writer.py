@@ -274,7 +274,17 @@ def _evidence(batch: Batch, replica: str) -> dict[int, list[Evidence]]:
         }
         item = Evidence("window", batch.to_at, payload, epoch=key.epoch)
         found.setdefault(key.rollout_id, []).append(item)
+    for rollout_id, lost in _dropped(batch).items():
+        item = Evidence("dropped", batch.to_at, {"replica": replica, "segments": lost})
+        found.setdefault(rollout_id, []).append(item)
     for rollout_id, epoch, at, state in batch.breaker:
         item = Evidence("breaker", at, {"replica": replica, **state}, epoch=epoch)
         found.setdefault(rollout_id, []).append(item)
+    return found
+
+
+def _dropped(batch: Batch) -> dict[int, dict[str, dict[str, int]]]:
+    found: dict[int, dict[str, dict[str, int]]] = {}
+    for (rollout_id, segment, outcome), count in sorted(batch.dropped.items()):
+        found.setdefault(rollout_id, {}).setdefault(segment, {})[outcome] = count
     return found

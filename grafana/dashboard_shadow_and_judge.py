@@ -59,6 +59,7 @@ def build() -> Json:
             ("Pairs", _pairs()),
             ("Checks", _checks()),
             ("Judge", _judge()),
+            ("People", _people()),
             ("Cost", _cost()),
         ],
     )
@@ -231,7 +232,36 @@ def _checks() -> list[Json]:
                 series("/fail$/", custom__lineWidth=3),
                 series("/error$/", color={"mode": "fixed", "fixedColor": "purple"}),
             ],
-        )
+        ),
+        timeseries(
+            "Reported apart by the checks",
+            query(
+                "sum by (variant, check, flag) "
+                '(rate(coalmine_check_flags_total{route=~"$route"}' + W + "))",
+                "{{variant}} {{check}} {{flag}}",
+            ),
+            shows="Facts a second that decide nothing: JSON that parses only without its code "
+            "fence, partial refusals, unwanted tool calls, answers 1.25 times as long.",
+            act="a flag that only the candidate has: read pairs with it; an after_fences flag "
+            "often goes away with one sentence in the prompt.",
+            unit="cps",
+            width=12,
+            height=8,
+        ),
+        timeseries(
+            "Refusals decided by a model",
+            query(
+                "sum by (decider, result) (rate(coalmine_refusal_decisions_total" + W + "))",
+                "{{decider}} {{result}}",
+            ),
+            shows="Answers a second of which the rules were not sure, by who was asked and what "
+            "came of it. Empty with refusal.decider: rules.",
+            act="failed: see the worker's log; the rules' reading then stands. budget_exhausted: "
+            "these questions share mirror.budget with the judge.",
+            unit="cps",
+            width=12,
+            height=8,
+        ),
     ]
 
 
@@ -305,6 +335,68 @@ def _judge() -> list[Json]:
             unit="percentunit",
             min=0,
             lines=[(0.4, BAD)],
+        ),
+        timeseries(
+            "Who was asked, and why",
+            query(
+                f"sum by (stage, asked) (rate(coalmine_judge_stages_total{{{JUDGED}}}{W}))",
+                "{{stage}}: {{asked}}",
+            ),
+            shows="Pairs a second by stage of the judge, and the reason for asking it. With one "
+            "judge everything is final: always.",
+            act="final near first: the cheap stage decides little; widen its tie_band less, or "
+            "leave it out.",
+            unit="cps",
+            stacked=True,
+        ),
+        timeseries(
+            "Mean scores",
+            query(
+                f"sum by (variant) (rate(coalmine_judge_score_sum{{{JUDGED}}}{W})) "
+                f"/ sum by (variant) (rate(coalmine_judge_score_count{{{JUDGED}}}{W}))",
+                "{{variant}}",
+            ),
+            shows="Points of 1 to 10 that the judge gives each arm's answers by themselves.",
+            act="a drift of both arms: traffic or judge has changed. Nothing is decided by it.",
+            unit="short",
+        ),
+    ]
+
+
+def _people() -> list[Json]:
+    return [
+        timeseries(
+            "Review queue",
+            query(f"sum by (state) (coalmine_review_items{{{JUDGED}}})", "{{state}}"),
+            shows="Pairs drawn for people: those that wait, those that are settled, and those "
+            "withdrawn because the rollout was over.",
+            act="open grows and done does not: nobody reviews. `coalmine review start NAME` does, "
+            "and a rollout that asks for human labels waits for it.",
+            min=0,
+            colours={"/^open$/": WARN, "/^done$/": GOOD, "/^withdrawn$/": QUIET},
+        ),
+        timeseries(
+            "Labels by people",
+            query(f"sum by (label) (coalmine_review_labels{{{JUDGED}}})", "{{label}}"),
+            shows="Which arm people found better, blind, or neither. They are drawn more often "
+            "where judges disagree, so shares are not the win rate.",
+            act="far more for the baseline than the judge's verdicts: the judge is wrong about "
+            "something; see `coalmine review agreement NAME`.",
+            min=0,
+            stacked=True,
+            colours={**ARMS, "/^neither/": QUIET},
+        ),
+        timeseries(
+            "Win rate by people",
+            query(f"max by (bound) (coalmine_review_win_rate{{{JUDGED}}})", "{{bound}}"),
+            shows="Win rate by people's labels, corrected with the judge's scores, with bounds "
+            "over all looks.",
+            act="low stays under one half less the margin: more labels are needed, or the "
+            "candidate is worse; `coalmine review status NAME` says which.",
+            unit="percentunit",
+            lines=[(0.5, QUIET)],
+            min=0,
+            max=1,
         ),
     ]
 

@@ -33,16 +33,18 @@ from rollout.metrics import ControlMetrics
 from rollout.pacing import Pacer
 from rollout.policy import Decision, decide
 from rollout.records import Record, Transition
+from rollout.restarting import Restarter, restarts
 from rollout.service import HealthProbe
 from rollout.states import ACTIVE, Phase
 from rollout.traffic import claimed_weight
+from rollout.waiting import Obstacle
 from rollout.wake import Waker
 
 __all__ = ["ACTOR", "Controller", "Listener"]
 
 _log = logging.getLogger(__name__)
 
-_Progress = tuple[int, str, float | None]
+_Progress = tuple[int, str, str, float | None]
 
 _WIDENING = frozenset({"advance", "succeed"})
 _BATCH = 500
@@ -77,6 +79,7 @@ class Controller:
         self.replica = this_replica("control", clock())
         self.lease = Lease(store, holder=self.replica.id, ttl=settings.control.lease_ttl)
         self._executor = Executor(store, settings, lease=self.lease, health=health)
+        self._restarter = Restarter(store, settings, self.lease, ACTOR)
         self._pacer = Pacer(store, lease=self.lease)
         self._store = store
         self._settings = settings
@@ -85,6 +88,8 @@ class Controller:
         self._persist_interval = persist_interval
         self._records: dict[int, Record] = {}
         self._saved: dict[int, tuple[float, _Progress]] = {}
+        self._fresh: list[int] = []
+        """Generations started in this look, to be looked at in it too."""
         self._renewed = _NEVER
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -116,6 +121,8 @@ class Controller:
         for rollout_id in ids:
             try:
                 self._look_at(rollout_id, now)
+                ids += self._fresh
+                self._fresh.clear()
             except Conflict as error:
                 _log.info("to be read again: %s", error)
                 self._forget(rollout_id)
@@ -164,11 +171,9 @@ class Controller:
             facts = load_evidence(session, record.id, after=record.evidence.last_seq, limit=_BATCH)
         arms = changed_arms(split, self._settings, record)
         record = self._begun(record, now)
-        found = self._found(record, split, arms, now)
-        if found is not None:
-            self._did(found, now)
+        if self._found(record, split, arms, now):
             return False
-        obstacle: str | None = arms[1] if arms else None
+        obstacle = Obstacle("arms_changed", arms[1]) if arms else None
         for seq, fact in facts:
             record = replace(record, evidence=update(record.evidence, seq, fact, record.spec))
             moment = min(now, max(record.evidence.clock, record.step_started_at or 0.0))
@@ -187,25 +192,37 @@ class Controller:
         if decision.action in _WIDENING and obstacle is None:
             obstacle = self._executor.obstacle(record, decision)
         if decision.action == "hold" or (decision.action in _WIDENING and obstacle):
-            self._records[record.id] = replace(record, note=obstacle or decision.reason)
+            note, waiting = decision.reason, ""
+            if obstacle is not None and decision.action in _WIDENING:
+                note, waiting = obstacle.message, obstacle.reason
+            self._records[record.id] = replace(record, note=note, waiting=waiting)
             return True
         self._did(self._executor.carry_out(record, decision, now=now), now)
         return False
 
     def _found(
         self, record: Record, split: Split | None, arms: tuple[str, str] | None, now: float
-    ) -> tuple[Record, Transition] | None:
-        """Act on what there is before any evidence is looked at, and return what was done."""
-        if arms is not None and record.phase is not Phase.PAUSED:
-            return self._executor.pause(record, *arms, now=now)
-        if record.phase is Phase.PREFLIGHT:
+    ) -> bool:
+        """Act on what there is before any evidence is looked at, and say whether it was done."""
+        if arms is not None and restarts(record, split, self._settings, arms[0]):
+            ended, started = self._restarter.restart(record, now=now)
+            self._did(ended, now)
+            if started is not None:
+                self._fresh.append(started[0].id)
+                self._emitter.tell(started[1])
+        elif arms is not None and record.phase is not Phase.PAUSED:
+            self._did(self._executor.pause(record, *arms, now=now), now)
+        elif record.phase is Phase.PREFLIGHT:
             if record.step.kind == "preflight":
-                return None
+                return False
             reason = "the spec has no preflight"
-            return self._executor.enter(record, record.step_index, reason=reason, now=now)
-        if claimed_weight(split, record.id, record.spec) != record.evidence.weight_bp:
-            return self._executor.adopt_weight(record, now=now)
-        return None
+            entered = self._executor.enter(record, record.step_index, reason=reason, now=now)
+            self._did(entered, now)
+        elif claimed_weight(split, record.id, record.spec) != record.evidence.weight_bp:
+            self._did(self._executor.adopt_weight(record, now=now), now)
+        else:
+            return False
+        return True
 
     def _begun(self, record: Record, now: float) -> Record:
         """Return the record with its step begun at the latest now: clocks are set back."""
@@ -296,4 +313,4 @@ class Controller:
 
 def _progress(record: Record) -> _Progress:
     """Return what is written of a record without a transition."""
-    return record.evidence.last_seq, record.note, record.step_started_at
+    return record.evidence.last_seq, record.note, record.waiting, record.step_started_at

@@ -11,6 +11,7 @@ from rollout.ledger import find_id
 from rollout.metrics import ControlMetrics
 from rollout.reading import live_weight
 from rollout.records import Record, Transition
+from rollout.review_report import label_counts, review_counts
 
 __all__ = ["Emitter", "Listener"]
 
@@ -62,7 +63,10 @@ class Emitter:
             record = find_id(session, record.id) if final else record
             weight_bp = live_weight(session, record)
             funnel = load_funnel(session, record.id)
+            items = review_counts(session, record.id)
+            labels = label_counts(session, record.id)
         self._metrics.observe(record, weight_bp=weight_bp, funnel=funnel)
+        self._metrics.reviews(record, items=items, labels=labels)
         self._observed[record.id] = now
 
     def lead(self) -> None:

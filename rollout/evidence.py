@@ -24,6 +24,8 @@ from rollout.statistics import (
 )
 from rollout.statistics.clusters import ClusterMeans
 from rollout.statistics.labels import LabelState
+from rollout.statistics.missing import VerdictCounts
+from rollout.statistics.subset import SubsetState
 from rollout.steps import Step
 
 __all__ = [
@@ -76,7 +78,7 @@ class MetricEvidence:
     ``worst`` holds ``(badness, pair id)`` of the pairs that spoke most against the candidate.
     ``reverse`` is ``paired`` with the arms changed about, for a metric of which either direction is
     harm; ``labels`` what people said about pairs that the judge has seen; ``reading`` the last
-    value of a metric that has a limit.
+    value of a metric that has a limit; ``asked`` the verdicts given and missing, by segment.
     """
 
     paired: Mapping[str, PairedState] = field(default_factory=dict)
@@ -90,6 +92,7 @@ class MetricEvidence:
     reverse: Mapping[str, PairedState] = field(default_factory=dict)
     labels: LabelState | None = None
     reading: Reading | None = None
+    asked: Mapping[str, VerdictCounts] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON document; :meth:`from_json` is its inverse."""
@@ -105,6 +108,7 @@ class MetricEvidence:
             "reverse": {segment: state.to_json() for segment, state in self.reverse.items()},
             "labels": self.labels.to_json() if self.labels else None,
             "reading": asdict(self.reading) if self.reading else None,
+            "asked": {segment: counts.to_json() for segment, counts in self.asked.items()},
         }
 
     @classmethod
@@ -130,6 +134,10 @@ class MetricEvidence:
             reverse={name: PairedState.from_json(d) for name, d in (reverse or {}).items()},
             labels=LabelState.from_json(labels) if labels else None,
             reading=Reading(**reading) if reading else None,
+            asked={
+                name: VerdictCounts.from_json(each)
+                for name, each in document.get("asked", {}).items()
+            },
         )
 
 
@@ -146,7 +154,8 @@ class EvidenceState:
     missing data and nothing else. ``open`` holds the users whose pairs are being made into one,
     ``seen`` those whose first pair has counted (see :mod:`rollout.clustering`). ``log_harm`` is
     the natural log of the guardrails' capital on harm, which outlives steps and epochs (see
-    :mod:`rollout.capital`).
+    :mod:`rollout.capital`). ``subset`` tests whether the pairs that were compared are a fair sample
+    of those that were drawn.
     """
 
     metrics: Mapping[str, MetricEvidence]
@@ -169,6 +178,7 @@ class EvidenceState:
     open: tuple[OpenCluster, ...] = ()
     seen: ClusterMeans | None = None
     log_harm: float = 0.0
+    subset: SubsetState | None = None
 
     @property
     def consecutive_judge_errors(self) -> int:
@@ -189,12 +199,14 @@ class EvidenceState:
         document["breakers"] = dict(self.breakers)
         document["open"] = [cluster.to_json() for cluster in self.open]
         document["seen"] = self.seen.to_json() if self.seen else None
+        document["subset"] = self.subset.to_json() if self.subset else None
         return document
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> EvidenceState:
         """Build the state from its JSON document."""
         ratio, seen = document["sample_ratio"], document.get("seen")
+        subset = document.get("subset")
         return cls(
             **{
                 **document,
@@ -206,6 +218,7 @@ class EvidenceState:
                 "breakers": dict(document["breakers"]),
                 "open": tuple(map(OpenCluster.from_json, document.get("open", ()))),
                 "seen": ClusterMeans.from_json(seen) if seen else None,
+                "subset": SubsetState.from_json(subset) if subset else None,
             }
         )
 

@@ -26,6 +26,7 @@ from rollout.records import Record, Transition
 from rollout.service import HealthProbe
 from rollout.states import Event, Phase
 from rollout.traffic import claimed_weight, effective_baseline, holder, weight_of
+from rollout.waiting import Obstacle
 
 __all__ = ["ACTOR", "Executor"]
 
@@ -53,7 +54,7 @@ class Executor:
         self._lease = lease
         self._health = health
 
-    def obstacle(self, record: Record, decision: Decision) -> str | None:
+    def obstacle(self, record: Record, decision: Decision) -> Obstacle | None:
         """Return why the candidate can't be given the traffic that a decision gives it."""
         if decision.action == "succeed":
             weight_bp = BASIS_POINTS
@@ -67,10 +68,12 @@ class Executor:
             return None
         other = holder(split, record.id)
         if other is not None:
-            return f"waiting: rollout {other!r} holds the live traffic of route {record.route!r}"
+            message = f"waiting: rollout {other!r} holds the live traffic of route {record.route!r}"
+            return Obstacle("live_traffic_held", message)
         trouble = self._health(record.spec.candidate.deployment)
         if trouble is not None:
-            return f"waiting: {record.spec.candidate.deployment!r} can't take traffic: {trouble}"
+            message = f"waiting: {record.spec.candidate.deployment!r} can't take traffic: {trouble}"
+            return Obstacle("candidate_unhealthy", message)
         return None
 
     def carry_out(

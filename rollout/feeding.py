@@ -15,6 +15,7 @@ from rollout.controller import Controller
 from rollout.joining import join_outcomes
 from rollout.outcomes import forget_outcomes
 from rollout.polling import Poller
+from rollout.reviews import settle_items
 
 __all__ = ["FedController", "Repeating"]
 
@@ -71,7 +72,7 @@ class Repeating:
 
 
 class FedController:
-    """A controller, and while it leads: outcomes joined with requests, and Prometheus read.
+    """A controller, and while it leads: outcomes joined, reviews settled, and Prometheus read.
 
     ``clock`` returns Unix seconds; ``environ`` holds the token for Prometheus.
     """
@@ -91,7 +92,10 @@ class FedController:
         self._clock = clock
         self._forgot = float("-inf")
         self._poller = Poller(store, settings, lease=controller.lease, clock=clock, environ=environ)
-        self._feeds = [Repeating("coalmine-outcomes", self._join, interval=_JOIN_S)]
+        self._feeds = [
+            Repeating("coalmine-outcomes", self._join, interval=_JOIN_S),
+            Repeating("coalmine-reviews", self._settle, interval=_JOIN_S),
+        ]
         if settings.control.prometheus_url is not None:
             every = settings.control.prometheus_interval
             self._feeds.append(Repeating("coalmine-queries", self._poller.poll, interval=every))
@@ -107,6 +111,12 @@ class FedController:
         await asyncio.gather(*(asyncio.to_thread(feed.stop) for feed in self._feeds))
         self._poller.close()
         await self._controller.stop()
+
+    def _settle(self) -> None:
+        if self._controller.lease.token is None:
+            return
+        while settle_items(self._store, now=self._clock(), limit=_BATCH) == _BATCH:
+            pass
 
     def _join(self) -> None:
         if self._controller.lease.token is None:

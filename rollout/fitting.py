@@ -6,6 +6,7 @@ from sqlmodel import Session, col, select
 
 from gateway.errors import SettingsError, SpecError
 from gateway.settings import Settings
+from gateway.settings_review import RouteReview
 from gateway.split import Split
 from gateway.store.splits import load_split
 from gateway.store.tables import RolloutRow
@@ -76,13 +77,28 @@ def warnings_about(settings: Settings, spec: RolloutSpec) -> tuple[str, ...]:
             "set judge, or leave the metric out"
         )
     if metric is not None and metric.min_human_labels:
-        warnings.append(
-            "judge_win_rate asks for human labels and there is no human review yet: the "
-            "rollout will stay inconclusive until somebody promotes it"
-        )
+        warnings += _about_labels(settings, spec, metric.min_human_labels)
     if any(step.kind == "preflight" for step in plan(spec)):
         warnings.append("preflight has no offline report yet: it will wait for an approval")
     return tuple(warnings)
+
+
+def _about_labels(settings: Settings, spec: RolloutSpec, asked: int) -> list[str]:
+    """Return what keeps people from giving the labels that a spec asks for."""
+    route = settings.routes.get(spec.route)
+    review = (route.review if route is not None else None) or RouteReview()
+    where = f"routes.{spec.route}.review.weekly_quota"
+    if not review.weekly_quota:
+        return [f"judge_win_rate asks for {asked} human labels and {where} is 0: none will come"]
+    said = f"judge_win_rate asks for {asked} human labels: `coalmine review {spec.name}`"
+    warnings = [f"{said} asks people, and until they have said so much it is not proven"]
+    if review.weekly_quota < asked:
+        weeks = -(-asked // review.weekly_quota)
+        warnings.append(
+            f"{where} lets {review.weekly_quota} pairs a week be drawn, so {asked} human labels "
+            f"take {weeks} weeks"
+        )
+    return warnings
 
 
 def is_latched(session: Session, record: Record) -> bool:

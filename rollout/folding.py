@@ -22,11 +22,22 @@ from rollout.evidence import (
     start_paired,
 )
 from rollout.folding_live import live, outcome, query, segments_of, window
-from rollout.observations import difference_of, failures_of, judged, ranked_worst, with_latency
+from rollout.observations import (
+    count_of,
+    difference_of,
+    failures_of,
+    judged,
+    may_be_labelled,
+    ranked_worst,
+    verdict_of,
+    with_latency,
+)
 from rollout.spec import MetricSpec, RolloutSpec
 from rollout.spec_metrics import RELATIVE_METRICS
 from rollout.statistics import PairedState
 from rollout.statistics.labels import LabelState
+from rollout.statistics.missing import VerdictCounts
+from rollout.statistics.subset import SubsetState
 
 __all__ = ["fold", "update"]
 
@@ -74,10 +85,13 @@ def _pair(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> EvidenceSt
                 raise ValueError(f"a difference lies in [-1, 1], not {difference!r}")
             differences[metric.name] = difference
         read.append((metric, known, arms, difference))
+    own = segments_of(state, fact.segment, spec)
     state, counted = _one_a_cluster(state, fact, differences, spec)
     pairs = _in_segments(state, counted, spec)
     for metric, known, arms, difference in read:
         changed = _compared(known, metric, arms, difference, pairs, payload)
+        if metric.name == "judge_win_rate":
+            changed = _asked(changed, own, payload)
         metrics[metric.name] = with_latency(changed, metric, payload)
     return replace(
         state,
@@ -86,7 +100,26 @@ def _pair(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> EvidenceSt
         step_pairs=state.step_pairs + 1,
         last_pair_at=max(state.last_pair_at, fact.at),
         recent=judged(state.recent, payload["judge"]),
+        subset=_with_pair(state.subset, fact),
     )
+
+
+def _with_pair(subset: SubsetState | None, fact: Evidence) -> SubsetState | None:
+    """Return what is known of the pairs' segments after a pair, which was compared or lost."""
+    kept = fact.payload.get("kept")
+    if kept is None:
+        return subset  # of a version that did not say
+    before = subset or SubsetState(limit=MAX_SEGMENTS)
+    return before.update(fact.segment, compared=int(bool(kept)), dropped=int(not kept))
+
+
+def _dropped(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> EvidenceState:  # noqa: ARG001
+    """Return the state after requests were drawn for the mirror that never became pairs."""
+    subset = state.subset or SubsetState(limit=MAX_SEGMENTS)
+    for segment, outcomes in sorted(fact.payload["segments"].items()):
+        counts = [count_of(outcomes, outcome) for outcome in outcomes]
+        subset = subset.update(segment, dropped=sum(counts))
+    return replace(state, subset=subset)
 
 
 def _one_a_cluster(
@@ -142,7 +175,7 @@ def _compared(
         paired = _updated(paired, metric, segments, counted)
         if reverse:
             reverse = _updated(reverse, metric, segments, -counted)
-    if labels is not None:
+    if labels is not None and may_be_labelled(payload):
         labels = labels.judged(None if difference is None else (1 + difference) / 2)
     if arms is not None and difference is not None:
         failed = 1 - arms[0] if metric.direction == "decrease" else arms[0]
@@ -164,7 +197,22 @@ def _compared(
         reverse=reverse,
         labels=labels,
         reading=known.reading,
+        asked=known.asked,
     )
+
+
+def _asked(
+    known: MetricEvidence, segments: tuple[str, ...], payload: Mapping[str, Any]
+) -> MetricEvidence:
+    """Return what is known after a pair that has a verdict, or was to have one."""
+    said = verdict_of(payload)
+    if said is None:
+        return known
+    score, longer = said
+    asked = dict(known.asked)
+    for segment in segments:
+        asked[segment] = asked.get(segment, VerdictCounts()).add(score, longer=longer)
+    return replace(known, asked=asked)
 
 
 def _updated(
@@ -239,4 +287,5 @@ _KINDS = {
     "outcome": outcome,
     "query": query,
     "label": _label,
+    "dropped": _dropped,
 }

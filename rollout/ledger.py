@@ -169,6 +169,7 @@ def commit(
         changed,
         phase=phase,
         paused=changed.paused if phase is Phase.PAUSED else None,
+        waiting="",
         revision=record.revision + 1,
         updated_at=now,
         finished_at=now if phase in FINISHED and record.finished_at is None else record.finished_at,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from rollout.claims import report
 from rollout.evidence import OVERALL, EvidenceState, MetricEvidence
 from rollout.shares import live_states, towards_harm
 from rollout.spec import MetricSpec, RolloutSpec
@@ -66,21 +67,9 @@ def _labels(known: MetricEvidence, metric: MetricSpec, spec: RolloutSpec) -> dic
     labels = known.labels
     if labels is None or not (labels.n or metric.min_human_labels):
         return None
-    alpha = spec.analysis.error_budget.promote
-    low, high = labels.bounds(alpha) if labels.n else (None, None)
-    fixed = labels.fixed_bounds(alpha) if labels.estimate is not None else (None, None)
-    return {
-        "n": labels.n,
-        "required": metric.min_human_labels,
-        "judged": labels.judged_n,
-        "estimate": labels.estimate,
-        "low": low,
-        "high": high,
-        "fixed_low": fixed[0],
-        "fixed_high": fixed[1],
-        "log_e_non_inferior": labels.log_e_non_inferior,
-        "needed": labels.needed(alpha),
-    }
+    return report(
+        labels, required=metric.min_human_labels, alpha=spec.analysis.error_budget.promote
+    )
 
 
 def _reading(known: MetricEvidence, metric: MetricSpec) -> dict[str, Any] | None:

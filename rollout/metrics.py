@@ -13,6 +13,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from rollout.assessment import assess, combined_harm
+from rollout.claims import lower_bound
 from rollout.evidence import OVERALL
 from rollout.records import Record, Transition
 from rollout.states import Phase
@@ -21,6 +22,7 @@ from rollout.verdicts import verdicts
 __all__ = ["ControlMetrics"]
 
 _OUTCOMES = ("pass", "fail", "inconclusive", "no_data", "error")
+_LABELS = {0.0: "baseline", 0.5: "neither", 1.0: "candidate"}
 _LEFT = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _TICK = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
@@ -63,6 +65,21 @@ class ControlMetrics:
         )
         self.funnel = gauge(
             "coalmine_funnel", "Requests by where they ended.", ("rollout", "stream", "outcome")
+        )
+        self.review_items = gauge(
+            "coalmine_review_items",
+            "Pairs drawn for people: open, done or withdrawn.",
+            ("rollout", "state"),
+        )
+        self.review_labels = gauge(
+            "coalmine_review_labels",
+            "Labels that people's verdicts came to: which arm is better, or neither.",
+            ("rollout", "label"),
+        )
+        self.review_win_rate = gauge(
+            "coalmine_review_win_rate",
+            "Win rate by people, corrected with the judge's scores, with bounds over all looks.",
+            ("rollout", "bound"),
         )
         self.time_to_zero = gauge(
             "coalmine_rollback_time_to_zero_seconds",
@@ -116,12 +133,29 @@ class ControlMetrics:
             for outcome, count in outcomes.items():
                 self.funnel.labels(name, stream, outcome).set(count)
 
+    def reviews(
+        self, record: Record, *, items: Mapping[str, int], labels: Mapping[float, int]
+    ) -> None:
+        """Show a rollout's review queue, its labels, and what they come to."""
+        for state, count in items.items():
+            self.review_items.labels(record.name, state).set(count)
+        for label, count in labels.items():
+            self.review_labels.labels(record.name, _LABELS[label]).set(count)
+        known = record.evidence.metrics.get("judge_win_rate")
+        if known is None or known.labels is None or known.labels.estimate is None:
+            return
+        alpha = record.spec.analysis.error_budget.promote
+        low, high = lower_bound(known.labels, alpha), known.labels.bounds(alpha)[1]
+        for bound, value in (("low", low), ("point", known.labels.estimate), ("high", high)):
+            self.review_win_rate.labels(record.name, bound).set(value)
+
     def follow(self) -> None:
         """Show no rollout any more: another process leads, and what this one knew grows old."""
         self.leader.set(0)
         for known in (
             *(self.phase, self.step, self.weight, self.funnel),
             *(self.e_value, self.estimate, self.observations, self.verdict),
+            *(self.review_items, self.review_labels, self.review_win_rate),
         ):
             known.clear()
 

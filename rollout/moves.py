@@ -79,11 +79,13 @@ def resumed(
     """Return the rollout back in its step, with the step's weight and a new budget for the step.
 
     What the judge failed at before is forgiven, for a person has looked; so is the harm for which
-    it was paused, which has to be proven anew.
+    it was paused, which has to be proven anew, and so are pairs that were lost unfairly.
     """
     evidence = replace(record.evidence, recent="")
     if record.paused is not None and record.paused.reason == "failure":
         evidence = replace(evidence, log_harm=min(0.0, evidence.log_harm))
+    if record.paused is not None and record.paused.reason == "sample_ratio":
+        evidence = replace(evidence, subset=None)
     if approved:
         record = replace(record, approved=record.approved | {record.step_index})
     record = replace(

@@ -22,7 +22,9 @@ __all__ = [
     "failures_of",
     "judged",
     "live_failure",
+    "may_be_labelled",
     "ranked_worst",
+    "verdict_of",
     "with_latency",
     "with_live_latency",
     "with_reading",
@@ -80,6 +82,23 @@ def difference_of(
     return None if arms is None else float(arms[1] - arms[0])
 
 
+def verdict_of(payload: Mapping[str, Any]) -> tuple[float | None, int] | None:
+    """Return a pair's score, None where its verdict is missing, and which answer was longer.
+
+    The second is 1 where the candidate's was, -1 where the baseline's was, else 0. None where no
+    verdict was to be had: there were not two answers, or the budget was used up, which is no word
+    on this pair.
+    """
+    tokens = payload["values"].get("output_tokens") or [None, None]
+    known = None not in tokens
+    longer = (tokens[1] > tokens[0]) - (tokens[1] < tokens[0]) if known else 0
+    if payload["score"] is not None:
+        return float(payload["score"]), longer
+    judge = payload["judge"]
+    missing = judge == "error" or (judge == "unjudgeable" and known)
+    return (None, longer) if missing else None
+
+
 def live_failure(
     metric: MetricSpec, known: MetricEvidence, payload: Mapping[str, Any]
 ) -> int | None:
@@ -103,6 +122,15 @@ def _latency_limit(metric: MetricSpec, known: MetricEvidence) -> float | None:
     if metric.slo is not None:
         return metric.slo
     return None if known.threshold is None else known.threshold.threshold
+
+
+def may_be_labelled(payload: Mapping[str, Any]) -> bool:
+    """Say whether people could have been asked about a pair, so that it stands beside their labels.
+
+    Where people are asked, a worker writes with which probability; a pair that could not be drawn
+    says nothing of those that could. Facts of rollouts without reviews do not have the field.
+    """
+    return payload.get("review_probability", 1.0) is not None
 
 
 def with_latency(

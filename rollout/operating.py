@@ -120,6 +120,14 @@ class Operating(RolloutReader):
         )
         return self._commit(deed, record, changed, event, splits=(split, after))
 
+    def _compares_with(self, record: Record, baseline: str) -> bool:
+        """Say whether a rollout's evidence is, or would be, against this baseline as it is now."""
+        revision = self._settings.deployments[baseline].revision()
+        return record.baseline is None or (record.baseline, record.baseline_revision) == (
+            baseline,
+            revision,
+        )
+
     def _supersede(self, deed: Deed, record: Record, baseline: str) -> None:
         split = lock_split(self._store, deed.session, record.route, baseline)
         message = f"generation {record.generation + 1} was applied"

@@ -91,10 +91,10 @@ class Pacer:
         own = mirror_of(split, record.id)
         if split is None or own is None or 0 <= now - seen.changed_at < _CHANGE_S:
             return None
-        paused = record.phase is Phase.PAUSED
+        idle = record.phase is Phase.PAUSED or record.waiting == "live_traffic_held"
         pace = needed_pace(
-            # While it is paused nothing is needed but that the evidence does not end.
-            replace(record.step, kind="pause") if paused else record.step,
+            # While it waits for others nothing is needed but that the evidence does not end.
+            replace(record.step, kind="pause") if idle else record.step,
             pairs=record.evidence.step_pairs,
             pending=_total(funnel, ("pending",)),
             finishing=seen.finishing.mean,

@@ -45,6 +45,7 @@ PauseReason = Literal[
 """Why a rollout is paused, as a word for programs."""
 
 _SAMPLE_RATIO_ALPHA = 0.001
+_SUBSET_TOLERANCE = 0.1
 _LEAST_JUDGMENTS = 20
 _LEAST_PAIRS = 50
 _ON_THE_WAY_S = 5.0
@@ -135,6 +136,7 @@ def _act(
         or _limits(spec, status, now, assessments)
         or _no_data(evidence, spec, status, now, assessments)
         or _sample_ratio(evidence, spec)
+        or _unfair_subset(evidence, spec)
         or _not_enough(evidence, spec, status, elapsed, assessments)
         or _next(status)
     )
@@ -288,6 +290,27 @@ def _sample_ratio(evidence: EvidenceState, spec: RolloutSpec) -> _Act | None:
     return "hold", reason, None
 
 
+def _unfair_subset(evidence: EvidenceState, spec: RolloutSpec) -> _Act | None:
+    """Hold or pause where the pairs that were compared are no fair sample of those drawn."""
+    subset = evidence.subset
+    if subset is None or subset.log_e < log(1 / _SAMPLE_RATIO_ALPHA):
+        return None
+    worst = subset.worst
+    if worst is not None and worst.departure <= _SUBSET_TOLERANCE:
+        return None  # proven, and too little to matter
+    if worst is None:
+        reason = "no pair of those drawn was compared"
+    else:
+        named = f"segment {worst.segment!r}" if worst.segment else "what has no segment"
+        reason = (
+            f"{named} is {worst.compared:.1%} of the pairs that were compared and "
+            f"{worst.drawn:.1%} of those drawn: they were not lost at random; see the funnel"
+        )
+    if spec.on_sample_ratio_mismatch == "pause":
+        return "pause", reason, "sample_ratio"
+    return "hold", reason, None
+
+
 def _not_enough(
     evidence: EvidenceState,
     spec: RolloutSpec,
@@ -304,6 +327,7 @@ def _not_enough(
     ]
     if open_ones:
         lacking.append(f"{', '.join(each.metric.name for each in open_ones)} not proven")
+        lacking += [why for each in open_ones if (why := each.incomplete(spec))]
     if not lacking:
         return None
     limit = spec.analysis.max_duration if step.max_duration is None else step.max_duration

@@ -69,6 +69,7 @@ def describe(record: Record, *, weight_bp: int = 0) -> dict[str, Any]:
         "weight": weight_bp / 100,
         "paused": record.paused.to_json() if record.paused else None,
         "note": record.note,
+        "waiting": record.waiting or None,
         "revision": record.revision,
         "spec_hash": record.spec_hash,
         "candidate_revision": record.candidate_revision,
@@ -161,7 +162,7 @@ def _to_prove(each: Assessment, spec: RolloutSpec) -> str:
     needed = log(1 / spec.analysis.error_budget.promote)
     missing = needed - each.log_e_non_inferior
     if missing <= 0:
-        return f"{name}: live proof"
+        return f"{name}: {'the missing verdicts' if each.incomplete(spec) else 'live proof'}"
     rate = each.log_e_non_inferior / each.n
     if rate <= 0:
         return f"{name}: the evidence does not point to a proof"

@@ -41,7 +41,9 @@ class Record:
 
     ``revision`` grows with every transition and is what operators compare and set; ``epoch`` is
     that of the split's assignment. ``baseline`` and ``baseline_revision`` are what the candidate
-    is compared with since the start. ``note`` is what the controller waits for, in a sentence.
+    is compared with since the start. ``note`` is what the controller waits for, in a sentence;
+    ``waiting`` is the word for it where the evidence would let the rollout go on (see
+    :mod:`rollout.waiting`).
     """
 
     id: int
@@ -67,6 +69,7 @@ class Record:
     updated_at: float
     finished_at: float | None
     leader_token: int
+    waiting: str = ""
 
     @property
     def steps(self) -> tuple[Step, ...]:
@@ -99,6 +102,7 @@ class Record:
             "baseline": self.baseline,
             "baseline_revision": self.baseline_revision,
             "note": self.note,
+            "waiting": self.waiting,
         }
 
     @classmethod
@@ -133,6 +137,7 @@ class Record:
             updated_at=row.updated_at,
             finished_at=row.finished_at,
             leader_token=row.leader_token,
+            waiting=state.get("waiting", ""),
         )
 
 

@@ -33,7 +33,7 @@ Facts = Iterable[tuple[int, Evidence]]
 
 _MOST_DIFFERENCES = 20
 # What is true of the moment of writing, and of nothing that was decided.
-_NOT_RECOMPUTED = frozenset({"split_revision", "split_before", "paused", "drained"})
+_NOT_RECOMPUTED = frozenset({"split_revision", "split_before", "paused", "drained", "restart"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +166,7 @@ def _beginning(record: Record) -> Record:
         baseline=None,
         baseline_revision=None,
         note="",
+        waiting="",
         step_started_at=None,
     )
 

@@ -52,8 +52,9 @@ class RolloutService(Operating):
     ) -> Applied:
         """Read a spec and create the next generation of its rollout, which waits to be started.
 
-        An unfinished generation of the same name is superseded, and loses its traffic. Applying
-        again what is already there (same spec, same candidate revision) changes nothing. Raises
+        An unfinished generation of the same name is superseded, and loses its traffic; other
+        rollouts on the route go on beside it. Applying again what is already there (same spec, same
+        candidate revision, compared with the present baseline) changes nothing. Raises
         :class:`SpecError` for a spec that is wrong or does not fit the settings.
         """
         spec = load_spec(source)
@@ -66,6 +67,7 @@ class RolloutService(Operating):
                 known is not None
                 and known.phase not in {*FINISHED, Phase.ROLLING_BACK}
                 and (known.spec_hash, known.candidate_revision) == (spec_hash(spec), revision)
+                and self._compares_with(known, baseline)
             )
             if known is not None and not created:
                 record = known

@@ -188,7 +188,14 @@ class RolloutSpec(Section):
         default_factory=OnEvaluatorError, description="The judge fails."
     )
     on_sample_ratio_mismatch: Literal["hold", "pause"] = Field(
-        "hold", description="The arms' traffic is not as declared."
+        "hold",
+        description="The arms' traffic is not as declared, or the pairs that were compared are no "
+        "fair sample of those drawn.",
+    )
+    on_baseline_change: Literal["restart", "supersede", "pause"] = Field(
+        "restart",
+        description="Another model became the baseline while only mirrored pairs were gathered: "
+        "start again as the next generation, end, or wait for a person.",
     )
 
     @model_validator(mode="after")

@@ -17,6 +17,7 @@ __all__ = [
     "LATENCIES",
     "MAX_CUSTOM",
     "RELATIVE_METRICS",
+    "SIGNALS",
     "Analysis",
     "ErrorBudget",
     "MetricName",
@@ -28,17 +29,27 @@ MetricName = Literal[
     "format_valid",
     "tool_contract",
     "citation_valid",
+    "known_failure_rate",
     "refusal_rate",
+    "over_refusal_rate",
+    "under_refusal_rate",
     "truncation_rate",
     "empty_rate",
+    "repetition_rate",
+    "boilerplate_rate",
+    "language_match",
+    "tool_call_rate",
     "escalation_rate",
     "abstention_rate",
+    "self_justification_rate",
+    "overconfidence_rate",
     "error_rate",
     "timeout_rate",
     "latency",
     "ttft",
     "inter_token_latency",
     "output_tokens",
+    "words",
     "cost",
 ]
 """The metrics that are built in; a metric of the user's own names its ``source``."""
@@ -46,7 +57,7 @@ MetricName = Literal[
 LATENCIES: tuple[str, ...] = ("latency", "ttft", "inter_token_latency")
 """Metrics of time, in seconds: over the limit or not."""
 
-RELATIVE_METRICS: tuple[str, ...] = ("output_tokens", "cost")
+RELATIVE_METRICS: tuple[str, ...] = ("output_tokens", "words", "cost")
 """Metrics of amounts: the paired difference as a share of both arms' together."""
 
 BINARY_METRICS: tuple[str, ...] = tuple(
@@ -61,13 +72,23 @@ DEFAULT_MARGINS: dict[str, float] = {
     "judge_win_rate": 0.05,
     **dict.fromkeys(LATENCIES, 0.02),
     **dict.fromkeys(RELATIVE_METRICS, 0.25),
+    "words": 0.11,  # (c - b) / (c + b) of an answer 1.25 times as long
 }
 """How much worse still counts as not worse, as a fraction, where the spec does not say."""
+
+SIGNALS: tuple[str, ...] = (
+    "boilerplate_rate",
+    "tool_call_rate",
+    "self_justification_rate",
+    "overconfidence_rate",
+    "words",
+)
+"""Metrics of manner: one that moves is a reason to read samples, so by default it only warns."""
 
 MAX_CUSTOM = 12
 """Metrics of the user's own in one spec: each takes its part of the error budget."""
 
-_DIRECTED = ("refusal_rate", "escalation_rate", "abstention_rate")
+_DIRECTED = ("refusal_rate", "escalation_rate", "abstention_rate", "tool_call_rate")
 _RESERVED = ("guardrails",)
 _CUSTOM_NAME = r"^[a-z][a-z0-9_]{0,62}$"
 _BUILT_IN = list(get_args(MetricName))
@@ -92,13 +113,17 @@ class MetricSpec(Section):
     source: MetricSource | None = Field(
         None, description="Where a metric of your own is read from; built-in ones have none."
     )
-    role: Literal["guardrail", "signal"] = Field("guardrail", description="Acts, or only warns.")
+    role: Literal["guardrail", "signal"] = Field(
+        "guardrail",
+        description=f"Acts, or only warns; unset: {', '.join(SIGNALS)} only warn, all others act.",
+    )
     margin: Annotated[Fraction, Field(gt=0)] = Field(
         description="How much worse still counts as not worse, as a fraction (0.01 or 1%)."
     )
     direction: Literal["increase", "decrease", "both"] = Field(
         "increase",
-        description="refusal_rate, escalation_rate, abstention_rate: the direction that is harm.",
+        description="refusal_rate, escalation_rate, abstention_rate, tool_call_rate: the direction "
+        "that is harm.",
     )
     critical: bool = Field(
         False, description="Its evidence weighs eight times as much for rollback."
@@ -134,6 +159,13 @@ class MetricSpec(Section):
             default = DEFAULT_MARGINS.get(str(value.get("name")), own)
             if default is not None:
                 return {**value, "margin": default}
+        return value
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_role(cls, value: Any) -> Any:
+        if isinstance(value, Mapping) and "role" not in value and value.get("name") in SIGNALS:
+            return {**value, "role": "signal"}
         return value
 
     @model_validator(mode="before")

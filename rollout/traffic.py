@@ -30,6 +30,10 @@ __all__ = [
 ]
 
 
+_SALT = "mirror"
+"""Of every mirror's draw. Keys are unique to a request, so no request is drawn for twice."""
+
+
 def effective_baseline(split: Split | None, route: str, routes: Mapping[str, Route]) -> str:
     """Return the deployment that serves as baseline on ``route``.
 
@@ -69,7 +73,10 @@ def mirrored(split: Split, rollout_id: int, spec: RolloutSpec, step: Step) -> Sp
     """Return the split with the rollout's mirror in it, as ``step`` wants it.
 
     An adaptive mirror goes on with the share that it has and starts with a small one: how much
-    traffic there is remains to be seen.
+    traffic there is remains to be seen. All mirrors of a route draw with one salt, so that captures
+    serve several of them, and each takes the requests of its own rollout. Whose requests the split
+    itself assigns, and by which key users are told apart, is for who holds the live traffic to say;
+    while nobody does, for the rollout that mirrors alone.
     """
     known = mirror_of(split, rollout_id)
     both = step.direction == "both"
@@ -84,12 +91,16 @@ def mirrored(split: Split, rollout_id: int, spec: RolloutSpec, step: Step) -> Sp
         candidate=spec.candidate.deployment,
         percentage_bp=round(share, 2),
         noise_bp=round(spec.mirror.noise_probe * 100),
-        salt=f"mirror:{rollout_id}",
+        salt=_SALT,
         both=both,
+        eligible=_eligible(spec, step),
     )
     others = tuple(each for each in split.mirrors if each.rollout_id != rollout_id)
+    alone = not others or split.rollout_id == rollout_id
     split = split.evolve(mirrors=(*others, mirror))
-    return split if holder(split, rollout_id) else _assigned(split, spec, step)
+    if holder(split, rollout_id) or not alone:
+        return split
+    return _assigned(split, spec, step)
 
 
 def mirror_of(split: Split | None, rollout_id: int) -> Mirror | None:
@@ -191,12 +202,15 @@ def demoted(split: Split, *, declared: str, reason: str) -> Split:
 
 
 def _assigned(split: Split, spec: RolloutSpec, step: Step) -> Split:
-    eligible = Eligibility(
-        risk=step.risk,
-        headers=tuple(sorted((name.lower(), v) for name, v in spec.eligible.headers.items())),
-    )
     return split.evolve(
         targeting_key=spec.assignment.targeting_key,
         on_missing_key=spec.assignment.on_missing_key,
-        eligible=eligible,
+        eligible=_eligible(spec, step),
+    )
+
+
+def _eligible(spec: RolloutSpec, step: Step) -> Eligibility:
+    return Eligibility(
+        risk=step.risk,
+        headers=tuple(sorted((name.lower(), v) for name, v in spec.eligible.headers.items())),
     )

@@ -11,6 +11,7 @@ from math import log
 from typing import Literal
 
 from rollout.assessment import Assessment, assess, combined_harm, format_e, samples_needed
+from rollout.claims import lower_bound
 from rollout.evidence import MAX_SEGMENTS, OVERALL, EvidenceState, MetricEvidence
 from rollout.shares import realised, towards_harm
 from rollout.spec import MetricSpec, RolloutSpec
@@ -86,10 +87,14 @@ def _say(each: Assessment, spec: RolloutSpec, *, harmed: bool) -> _Said:
     if each.log_e_harm >= log(1 / budget.rollback) and (harmed or not each.weight):
         harm = format_e(each.log_e_harm)
         return "fail", f"worse than the baseline: e = {harm}, {1 / budget.rollback:g} is proof"
-    if not each.n:
-        return "no_data", _silence(each)
+    return _proof(each, spec) if each.n else ("no_data", _silence(each))
+
+
+def _proof(each: Assessment, spec: RolloutSpec) -> _Said:
     if each.metric.is_live_only:
         return _of_requests(each, spec)
+    if incomplete := each.incomplete(spec):
+        return "inconclusive", incomplete
     return _of_people(each, spec) if each.metric.min_human_labels else _of_pairs(each, spec)
 
 
@@ -125,7 +130,7 @@ def _of_people(each: Assessment, spec: RolloutSpec) -> _Said:
     given = labels.n if labels is not None else 0
     said = f"{given} of {each.metric.min_human_labels} human labels"
     if labels is not None and labels.estimate is not None:
-        low, _ = labels.bounds(spec.analysis.error_budget.promote)
+        low = lower_bound(labels, spec.analysis.error_budget.promote)
         said += f", corrected win rate {labels.estimate:.3f}, at least {low:.3f}"
     proof = format_e(each.log_e_non_inferior)
     if each.proven(spec):

@@ -95,12 +95,15 @@ class Answer:
 
 
 _MAX_TOKENS = 2**53
-_INVISIBLE = re.compile("[\u200b\u200c\u200d\u2060\ufeff\u00ad\u180e]+")
+_INVISIBLES = "\u200b\u200c\u200d\u2060\ufeff\u00ad\u180e"
+_INVISIBLE = re.compile(f"[{_INVISIBLES}]+")
 
 
 def visible(text: str) -> str:
     """Return the text without what a reader cannot see (zero-width characters, outer space)."""
-    return text.strip() if text.isascii() else _INVISIBLE.sub("", text).strip()
+    if text.isascii() or not any(char in text for char in _INVISIBLES):
+        return text.strip()
+    return _INVISIBLE.sub("", text).strip()
 
 
 def endpoint_of(path: str) -> str:

@@ -14,17 +14,23 @@ from gateway.store.evidence import Evidence, EvidenceKind
 from gateway.store.tables import JudgmentRow
 from gateway.upstream import outbound
 from shadow.answer import COMPARABLE, endpoint_of, read_answer
+from shadow.boilerplate import NOT_REMEMBERED, BoilerplateMemory
 from shadow.budget import DailyBudget
 from shadow.checks import CheckResult, run_checks
 from shadow.compare import NO_JUDGE, Decision, decide_by_checks, decide_by_judge
 from shadow.evidence import live_payload, pair_payload, without_delivery
-from shadow.judge import Judge, Judgment, refuse_self_judging
+from shadow.expectation import must_refuse
+from shadow.fingerprint import by_fingerprint
+from shadow.judge import Comparer, Judgment, Situation, refuse_self_judging
 from shadow.lag import LoopLag
 from shadow.mirror import Mirrored, MirrorTarget
 from shadow.pair import Arm, Pair, Prompt, UnreadableRequest, read_prompt
 from shadow.pairs import Claim, Finished
 from shadow.plan import Plan
 from shadow.prices import Prices
+from shadow.refusal import Decider, with_stances
+from shadow.refusal.deciding import Decided
+from shadow.review import askable, rules_for
 
 _TRIED_LATER = frozenset({408, 429})
 
@@ -41,10 +47,12 @@ class Evaluator:
         store: Store,
         *,
         environ: Mapping[str, str],
-        judge: Judge | None,
+        judge: Comparer | None,
         clock: Callable[[], float],
         rng: Random,
         mirrored: Callable[[Plan, Arm], None] = lambda _plan, _arm: None,
+        decider: Decider | None = None,
+        decided: Callable[[str, Decided], None] = lambda _name, _decided: None,
     ) -> None:
         self._settings = settings
         self._store = store
@@ -53,8 +61,15 @@ class Evaluator:
         self._clock = clock
         self._rng = rng
         self._mirrored = mirrored
+        self._decider = decider
+        self._decided = decided
         self.lag = LoopLag()
         """Watched by the worker while it runs."""
+        self._boilerplate = BoilerplateMemory()
+        self._known = {
+            name: by_fingerprint(route.known_failures.cases)
+            for name, route in settings.routes.items()
+        }
         self._targets: dict[str, MirrorTarget] = {}
         self._outbound = {
             name: outbound(name, deployment, environ)
@@ -63,6 +78,10 @@ class Evaluator:
 
     async def evaluate(self, claim: Claim, plan: Plan) -> Finished:
         """Evaluate one claimed pair. Raises `StoreError` only: without a store nothing is spent."""
+        finished = await self._evaluated(claim, plan)
+        return replace(finished, reviewed=rules_for(self._settings, plan) is not None)
+
+    async def _evaluated(self, claim: Claim, plan: Plan) -> Finished:
         capture = claim.capture
         if capture.truncated or endpoint_of(capture.endpoint) not in COMPARABLE:
             return self._unjudgeable(claim, "the capture is not whole, or its endpoint unknown")
@@ -92,10 +111,16 @@ class Evaluator:
             await target.close()
         if self._judge is not None:
             await self._judge.close()
+        if self._decider is not None:
+            await self._decider.close()
 
     async def _paired(self, claim: Claim, plan: Plan, prompt: Prompt, captured: Arm) -> Finished:
         capture = claim.capture
         reverse = claim.stream == "mirror" and capture.variant == "candidate"
+        if capture.variant == "baseline" and plan.baseline not in ("", capture.deployment):
+            # Promoted meanwhile: this would be evidence against another baseline.
+            changed = f"{capture.deployment!r} answered, and not the baseline {plan.baseline!r}"
+            return self._unjudgeable(claim, changed)
         name = self._other_arm(claim, plan)
         target = self._target(name)
         if target is None:
@@ -111,9 +136,11 @@ class Evaluator:
             return self._unjudgeable(claim, "the baseline's mirror failed", mirrored)
         other = replace(mirrored.arm, prices=self._prices(name))
         baseline, candidate = (other, captured) if reverse else (captured, other)
-        contract = self._contract(plan)
-        pair = Pair(prompt, baseline, candidate, contract, plan.slo_s)
-        checks = run_checks(pair)
+        pair = await self._read(claim, plan, self._pair(claim, plan, prompt, baseline, candidate))
+        checks = (
+            *run_checks(pair),
+            self._boilerplate.check(pair, rollout_id=claim.rollout_id, stream=claim.stream),
+        )
         decision, judgments = await self._decide(claim, plan, pair, checks)
         payload = pair_payload(
             pair_id=claim.pair_id,
@@ -126,14 +153,22 @@ class Evaluator:
         if reverse:
             payload = without_delivery(payload)
         kind: EvidenceKind = "noise" if claim.stream == "noise" else "pair"
-        return Finished(
+        rows = tuple(self._judgment_row(claim, each) for each in judgments)
+        finished = Finished(
             claim,
             decision.outcome,
             self._fact(claim, kind, payload),
-            tuple(self._judgment_row(claim, each) for each in judgments),
+            rows,
             tuple(kept for each in judgments if (kept := each.kept) is not None),
             _columns(mirrored, checks, decision),
         )
+        rules = rules_for(self._settings, plan)
+        if rules is None or kind == "noise":
+            return finished
+        answered = not (baseline.failed or candidate.failed)
+        salt = f"{plan.rollout_id}:{capture.id}"
+        pair_asked = askable(rules, plan, decision, rows, salt=salt, answered=answered)
+        return replace(finished, askable=pair_asked)
 
     async def _decide(
         self, claim: Claim, plan: Plan, pair: Pair, checks: Sequence[CheckResult]
@@ -143,28 +178,38 @@ class Evaluator:
             return decision, ()
         if self._judge is None or not plan.wants_judge:
             return NO_JUDGE, ()
-        deployment = claim.capture.deployment
         try:
-            refuse_self_judging(
-                self._settings, baseline=plan.baseline or deployment, candidate=plan.candidate
-            )
+            self._refuse_self_judging(claim, plan)
         except SettingsError as error:
             return Decision("judge_error", "error", reason=str(error)), ()
         budget = DailyBudget(self._store, plan.rollout_id, plan.limits, self._clock)
-        judged = await self._judge.compare(pair, budget)
+        capture = claim.capture
+        situation = Situation(plan.route, claim.segment, capture.risk)
+        judged = await self._judge.compare(pair, budget, situation)
         return decide_by_judge(judged), judged.judgments
+
+    async def _read(self, claim: Claim, plan: Plan, pair: Pair) -> Pair:
+        """Have a model read the answers of which the refusal rules are not sure."""
+        if self._decider is None:
+            return pair
+        if self._decider.name == "judge":
+            try:
+                self._refuse_self_judging(claim, plan)
+            except SettingsError:
+                return pair  # the decision on the pair says so
+        budget = DailyBudget(self._store, plan.rollout_id, plan.limits, self._clock)
+        return await with_stances(pair, self._decider, budget, self._decided)
+
+    def _refuse_self_judging(self, claim: Claim, plan: Plan) -> None:
+        baseline = plan.baseline or claim.capture.deployment
+        refuse_self_judging(self._settings, baseline=baseline, candidate=plan.candidate)
 
     def _live(self, claim: Claim, plan: Plan, prompt: Prompt, captured: Arm) -> Finished:
         variant = claim.capture.variant
         candidate = variant == "candidate"
-        pair = Pair(
-            prompt,
-            None if candidate else captured,
-            captured if candidate else None,
-            self._contract(plan),
-            plan.slo_s,
-        )
-        checks = run_checks(pair)
+        baseline, served = (None, captured) if candidate else (captured, None)
+        pair = self._pair(claim, plan, prompt, baseline, served)
+        checks = (*run_checks(pair), NOT_REMEMBERED)
         payload = live_payload(
             capture_id=claim.capture.id,
             variant=variant,
@@ -185,7 +230,7 @@ class Evaluator:
             capture_id=claim.capture.id,
             cluster=claim.capture.key_hash,
             pair=empty,
-            checks=run_checks(empty),
+            checks=(*run_checks(empty), NOT_REMEMBERED),
             decision=decision,
         )
         kind: EvidenceKind = "noise" if claim.stream == "noise" else "pair"
@@ -204,9 +249,25 @@ class Evaluator:
             return plan.baseline
         return plan.candidate
 
-    def _contract(self, plan: Plan) -> Contract:
+    def _pair(
+        self, claim: Claim, plan: Plan, prompt: Prompt, baseline: Arm | None, candidate: Arm | None
+    ) -> Pair:
         route = self._settings.routes.get(plan.route)
-        return (route.contract if route else None) or Contract()
+        capture = claim.capture
+        return Pair(
+            prompt,
+            baseline,
+            candidate,
+            (route.contract if route else None) or Contract(),
+            plan.slo_s,
+            must_refuse(
+                route.must_refuse if route else None,
+                body=capture.request_body,
+                segment=capture.segment,
+                risk=capture.risk,
+            ),
+            self._known.get(plan.route, {}),
+        )
 
     def _prices(self, name: str) -> Prices | None:
         deployment = self._settings.deployments.get(name)
@@ -238,7 +299,7 @@ class Evaluator:
             rollout_id=claim.rollout_id,
             order=judgment.order,
             verdict=verdict.verdict if verdict else None,
-            scores=verdict.scores.model_dump() if verdict else None,
+            scores=verdict.scores.model_dump() if verdict and verdict.scores else None,
             evidence=_storable(verdict.evidence) if verdict else None,
             severity=verdict.severity if verdict else None,
             model=judgment.model,
@@ -251,6 +312,11 @@ class Evaluator:
             latency_s=judgment.latency_s,
             cached=judgment.cached,
             created_at=self._clock(),
+            stage=judgment.stage,
+            asked=judgment.asked,
+            probability=judgment.probability,
+            rubric=judgment.rubric,
+            rubric_hash=judgment.rubric_hash,
         )
 
 

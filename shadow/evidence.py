@@ -9,11 +9,15 @@ from shadow.checks import CheckResult
 from shadow.compare import Decision
 from shadow.pair import Arm, Pair
 
-_MEASURES = frozenset({"output_tokens", "cost"})
+_MEASURES = frozenset({"output_tokens", "words", "cost"})
 """Checks that never fail: they bring a value, and no bit."""
 _DELIVERY = frozenset(
     {"error_rate", "timeout_rate", "latency", "ttft", "inter_token", "inter_token_latency"}
 )
+
+
+_KEPT = frozenset({"compared", "candidate_failed"})
+"""Outcomes of pairs that say something; whatever else ends a pair loses it."""
 
 
 def pair_payload(
@@ -31,6 +35,7 @@ def pair_payload(
         "pair_id": pair_id,
         "capture_id": capture_id,
         "cluster": cluster,
+        "kept": decision.outcome in _KEPT,
         "judge": decision.judge,
         "score": decision.score,
         "failures": {
@@ -46,6 +51,7 @@ def pair_payload(
                 _inter_token(pair.candidate, tokens[1]),
             ],
             "output_tokens": tokens,
+            "words": _measured(checks, "words"),
             "cost": cost,
         },
     }
@@ -96,6 +102,7 @@ def live_payload(
             "ttft": _ttft(arm),
             "inter_token": _inter_token(arm, tokens),
             "output_tokens": tokens,
+            "words": _measured(checks, "words")[side],
             "cost": _measured(checks, "cost")[side],
         },
     }

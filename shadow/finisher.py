@@ -14,6 +14,8 @@ _log = logging.getLogger("coalmine.worker")
 
 _BATCH = 64
 _WAIT_S = 0.5
+_GATHER_S = 0.01
+"""Seconds in which what ends at about the same time comes into one transaction."""
 
 
 class Finisher:
@@ -34,6 +36,8 @@ class Finisher:
         """Write until cancelled."""
         while True:
             batch = [await self._queue.get()]
+            if self._queue.empty():
+                await asyncio.sleep(_GATHER_S)
             while len(batch) < _BATCH and not self._queue.empty():
                 batch.append(self._queue.get_nowait())
             # One whose task was cancelled has been given back and is not ours to write.

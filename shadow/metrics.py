@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
 
+from gateway.store.tables import JudgmentRow
 from shadow.pair import Arm
 from shadow.pairs import Finished
 from shadow.plan import Plan
+from shadow.refusal.deciding import Decided
 
 _SECONDS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120)
 
@@ -37,6 +41,18 @@ class WorkerMetrics:
             ("route", "variant", "check", "result"),
             registry=registry,
         )
+        self.check_flags = Counter(
+            "coalmine_check_flags_total",
+            "Facts that a check reports apart, such as JSON that parses only without its fence.",
+            ("route", "variant", "check", "flag"),
+            registry=registry,
+        )
+        self.refusal_decisions = Counter(
+            "coalmine_refusal_decisions_total",
+            "Answers on which a model was asked whether they decline, by decider and result.",
+            ("decider", "result"),
+            registry=registry,
+        )
         self.judge_calls = Counter(
             "coalmine_judge_calls_total",
             "Judgments of one order, by result.",
@@ -51,7 +67,7 @@ class WorkerMetrics:
         )
         self.verdicts = Counter(
             "coalmine_judge_verdicts_total",
-            "Comparisons of both orders, from the candidate's point of view.",
+            "Comparisons by the judge, from the candidate's point of view.",
             ("rollout", "verdict"),
             registry=registry,
         )
@@ -59,6 +75,18 @@ class WorkerMetrics:
             "coalmine_judge_position_bias",
             "P(first wins) - P(second wins) over the pairs that this worker judged.",
             ("rollout",),
+            registry=registry,
+        )
+        self.stages = Counter(
+            "coalmine_judge_stages_total",
+            "Pairs that a stage of the judge was asked about, by why it was asked.",
+            ("rollout", "stage", "asked"),
+            registry=registry,
+        )
+        self.scores = Summary(
+            "coalmine_judge_score",
+            "Points of 1 to 10 that the judge gave an answer by itself; for trends only.",
+            ("rollout", "variant", "stage"),
             registry=registry,
         )
         self.spend = Counter(
@@ -78,21 +106,52 @@ class WorkerMetrics:
         if arm.latency_s is not None:
             self.mirror_duration.labels(plan.route, plan.name).observe(arm.latency_s)
 
+    def refusal_decided(self, name: str, decided: Decided) -> None:
+        """Count one question on an answer, and what it cost."""
+        self.refusal_decisions.labels(name, decided.result).inc()
+        self.spend.inc(decided.dollars)
+
+    def checked(self, route: str, checks: Mapping[str, Any]) -> None:
+        """Count the findings of one pair, by arm, as they are kept (`CheckResult.to_json`)."""
+        for name, result in checks.items():
+            for variant, finding in result.items():
+                self.checks.labels(route, variant, name, finding["outcome"]).inc()
+                for flag in finding.get("flags", ()):
+                    # A case's number is no label.
+                    known = "known_case" if flag.startswith("case_") else flag
+                    self.check_flags.labels(route, variant, name, known).inc()
+
     def judgments(self, rollout: str, finished: Finished) -> None:
         """Count the judge's work on one pair, once it is written."""
-        sides: dict[str, str | None] = {}
+        stages: dict[str, dict[str, JudgmentRow]] = {}
         for row in finished.judgments:
-            sides[row.order] = row.verdict
+            stages.setdefault(row.stage or "final", {})[row.order] = row
             result = "cached" if row.cached else "error" if row.error else "verdict"
             self.judge_calls.labels(result).inc()
             self.spend.inc(row.cost_microusd / 1_000_000)
             if not row.cached and row.error is None:
                 self.judge_duration.observe(row.latency_s)
-        ab, ba = sides.get("AB"), sides.get("BA")
-        if ab is None or ba is None:
+            self._score(rollout, row)
+        if finished.columns["comparison"]["decided_by"] == "judge":
+            self.verdicts.labels(rollout, finished.columns["comparison"]["result"]).inc()
+        for stage, rows in stages.items():
+            asked = next(iter(rows.values())).asked
+            self.stages.labels(rollout, stage, asked or "always").inc()
+            verdicts = [row.verdict for row in rows.values() if row.verdict is not None]
+            if len(verdicts) == 2:
+                self._position(rollout, verdicts)
+
+    def _score(self, rollout: str, row: JudgmentRow) -> None:
+        if row.scores is None:
             return
-        self.verdicts.labels(rollout, finished.columns["comparison"]["result"]).inc()
-        bias = sum({"A": 0.5, "B": -0.5}.get(side, 0.0) for side in (ab, ba))
+        first, second = ("baseline", "candidate")[:: 1 if row.order == "AB" else -1]
+        stage = row.stage or "final"
+        self.scores.labels(rollout, first, stage).observe(row.scores["A"])
+        self.scores.labels(rollout, second, stage).observe(row.scores["B"])
+
+    def _position(self, rollout: str, verdicts: Sequence[str]) -> None:
+        """Count a pair judged in both orders; one in a single order says nothing about place."""
+        bias = sum({"A": 0.5, "B": -0.5}.get(side, 0.0) for side in verdicts)
         total, count = self._bias[rollout]
         self._bias[rollout] = (total + bias, count + 1)
         self.position_bias.labels(rollout).set((total + bias) / (count + 1))

@@ -27,6 +27,7 @@ from shadow.answer import endpoint_of, read_answer
 from shadow.lag import LoopLag
 from shadow.pair import Arm
 from shadow.pressure import Limiter, waiting_requests
+from shadow.transport import UpstreamTransport
 
 MIRROR_HEADER = "x-coalmine-mirror"
 """Marks mirrored requests, so that upstreams and gateways can tell them from users' requests."""
@@ -75,9 +76,7 @@ class MirrorTarget:
         self._http = httpx.AsyncClient(
             headers=headers,
             timeout=httpx.Timeout(None),
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
-            verify=outbound.verify,
-            proxy=outbound.proxy_url,
+            transport=UpstreamTransport("mirror", deployment.base_url, outbound=outbound),
             trust_env=False,
         )
         self._max_body_bytes = max_body_bytes

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.settings import Contract
+from gateway.settings import Contract, KnownFailure
 from shadow.answer import RESPONSES, Answer, endpoint_of
 from shadow.prices import Prices
 
@@ -55,7 +55,9 @@ class Arm:
     """One arm's side of the pair. `latency_s` and `ttft_s` are seconds; None where unknown.
 
     `timed_out` means that no whole answer came within the limit; `latency_s` is then the limit.
-    `prices` are those of the deployment that answered, None where they are not declared.
+    `prices` are those of the deployment that answered, None where they are not declared. `stances`
+    are a model's readings of choices that the refusal rules were not sure of, by choice; None, or
+    nothing: the rules' reading stands.
     """
 
     answer: Answer
@@ -64,6 +66,7 @@ class Arm:
     ttft_s: float | None = None
     timed_out: bool = False
     prices: Prices | None = None
+    stances: tuple[str | None, ...] = ()
 
     @property
     def failed(self) -> bool:
@@ -73,13 +76,19 @@ class Arm:
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """One request and both arms; a live answer has one arm only. `slo_s` is seconds."""
+    """One request and both arms; a live answer has one arm only. `slo_s` is seconds.
+
+    `must_refuse` says whether the request has to be declined, None where that is not known. `known`
+    holds the route's past failures by the fingerprint of their request (`shadow.fingerprint`).
+    """
 
     prompt: Prompt
     baseline: Arm | None
     candidate: Arm | None
     contract: Contract = field(default_factory=Contract)
     slo_s: float | None = None
+    must_refuse: bool | None = None
+    known: Mapping[str, tuple[KnownFailure, ...]] = field(default_factory=dict)
 
     def swapped(self) -> Pair:
         """Return the same pair with the arms exchanged."""

@@ -6,18 +6,24 @@ meets a row that is no longer its own, and changes nothing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import ceil
+from types import MappingProxyType
 from typing import Any
 
+from sqlalchemy import text
 from sqlmodel import Session, and_, col, func, or_, select, update
 
 from gateway.intake import any_packets, count_packed, unpack
 from gateway.store.engine import Store
 from gateway.store.evidence import Evidence, append_evidence, move_funnel
-from gateway.store.tables import CaptureRow, JudgmentRow, PairRow, RolloutRow
+from gateway.store.tables import LIVE_FIRST, CaptureRow, JudgmentRow, PairRow, RolloutRow
+from shadow.drawing import Askable
 from shadow.judge.cache import Kept, keep_verdicts
 from shadow.plan import FINISHED
+from shadow.review import draw_pairs
 
 PENDING, CLAIMED, DONE = "pending", "claimed", "done"
 EXPIRED = "expired"
@@ -39,7 +45,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """What a pair came to; everything in it is written in one transaction, or nothing is."""
+    """What a pair came to; everything in it is written in one transaction, or nothing is.
+
+    `reviewed` says that people are asked about the rollout's pairs, `askable` about this one too.
+    """
 
     claim: Claim
     outcome: str
@@ -47,6 +56,8 @@ class Finished:
     judgments: tuple[JudgmentRow, ...] = ()
     verdicts: tuple[Kept, ...] = ()
     columns: dict[str, Any] = field(default_factory=dict)
+    reviewed: bool = False
+    askable: Askable | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +65,16 @@ class ClaimRules:
     """How a worker claims: under which name, for how long, and what is given up.
 
     `lease_s` and `ttl_s` are seconds, `ttl_s` from a pair's creation to its first claim.
+    `concurrency` is how many pairs the worker has in work at a time; where several rollouts have
+    pairs, each gets an equal part of it, so that a candidate that hangs holds up no other. None:
+    whoever's pairs are oldest.
     """
 
     worker: str
     lease_s: float = 180.0
     max_attempts: int = 3
     ttl_s: float = 3600.0
+    concurrency: int | None = None
 
 
 def claim_pairs(
@@ -68,9 +83,12 @@ def claim_pairs(
     *,
     now: float,
     limit: int,
+    busy: Mapping[int, int] = MappingProxyType({}),
     expired: Callable[[str, str, str], None] = lambda _route, _rollout, _stream: None,
 ) -> list[Claim]:
     """Claim up to `limit` pairs: those whose lease ran out, live ones, the oldest waiting.
+
+    `busy` says how many pairs of each rollout the worker has in work.
 
     In the same transaction pairs expire that were claimed `max_attempts` times in vain, waited
     longer than `ttl_s`, or belong to a rollout that is over; `expired` hears of each after the
@@ -86,7 +104,7 @@ def claim_pairs(
         elif not waiting:
             break
         with store.write() as session:
-            claims, gone = _claim_batch(store, session, rules, now, limit)
+            claims, gone = _claim_batch(store, session, rules, now, limit, busy)
         for route, rollout, stream in gone:
             expired(route, rollout, stream)
         if not claims and not gone:
@@ -95,10 +113,15 @@ def claim_pairs(
 
 
 def _claim_batch(
-    store: Store, session: Session, rules: ClaimRules, now: float, limit: int
+    store: Store,
+    session: Session,
+    rules: ClaimRules,
+    now: float,
+    limit: int,
+    busy: Mapping[int, int],
 ) -> tuple[list[Claim], list[tuple[str, str, str]]]:
     rows = _lapsed(session, now, limit)
-    rows += _waiting(session, limit - len(rows))
+    rows += _waiting(session, limit - len(rows), rules.concurrency, busy)
     rollouts = _rollouts(session, {row.rollout_id for row in rows})
     gone: list[PairRow] = []
     kept: list[PairRow] = []
@@ -118,6 +141,7 @@ def _claim_batch(
         row.lease_until, row.attempts = now + rules.lease_s, row.attempts + 1
     session.flush()
     _move(store, session, [(row.rollout_id, row.stream, EXPIRED) for row in gone])
+    _tell_of_expired(store, session, gone, rollouts, now)
     captures = _captures(session, [row.capture_id for row in kept])
     names = {number: (row.route, row.name) for number, row in rollouts.items()}
     lost = ("unknown", "unknown")
@@ -128,7 +152,7 @@ def _claim_batch(
 
 
 def finish_pairs(store: Store, finished: Sequence[Finished], *, now: float) -> list[bool]:
-    """Write finished pairs: row, judgments, funnel and evidence move together.
+    """Write finished pairs: row, judgments, funnel, draws for people and evidence move together.
 
     Returns for each whether it counted. One whose lease went to another worker does not, and
     nothing of it is written. Raises `StoreError`, and then nothing at all was written.
@@ -145,7 +169,7 @@ def finish_pairs(store: Store, finished: Sequence[Finished], *, now: float) -> l
         keep_verdicts(store, session, (kept for each in mine for kept in each.verdicts), now=now)
         _move(store, session, [(e.claim.rollout_id, e.claim.stream, e.outcome) for e in mine])
         facts: dict[int, list[Evidence]] = {}
-        for each in mine:
+        for each in draw_pairs(store, session, mine, now=now):
             if each.evidence is not None:
                 facts.setdefault(each.claim.rollout_id, []).append(each.evidence)
         for rollout_id in sorted(facts):
@@ -187,12 +211,46 @@ def _lapsed(session: Session, now: float, limit: int) -> list[PairRow]:
     return _locked(session, statement, limit)
 
 
-def _waiting(session: Session, limit: int) -> list[PairRow]:
+def _waiting(
+    session: Session, limit: int, concurrency: int | None, busy: Mapping[int, int]
+) -> list[PairRow]:
+    """Return live pairs first, for they cost no call, then a fair part of each rollout's."""
+    if limit <= 0:
+        return []
+    ids = [int(rollout_id) for (rollout_id,) in session.connection().execute(_WITH_PENDING)]
+    if concurrency is None or len({*ids, *busy}) <= 1:
+        return _pending(session, ids, limit)
+    rows = _pending(session, ids, limit, live=True)
+    share = ceil(concurrency / len({*ids, *busy}))
+    for rollout_id in sorted(ids, key=lambda each: (busy.get(each, 0), each)):
+        room = min(limit - len(rows), share - busy.get(rollout_id, 0))
+        rows += _pending(session, [rollout_id], room, live=False)
+    return rows
+
+
+# Their ids one after the other along the index, however many pairs wait.
+_WITH_PENDING = text(
+    "WITH RECURSIVE waiting(id) AS ("
+    " SELECT min(rollout_id) FROM pair WHERE state = 'pending'"
+    " UNION ALL"
+    " SELECT (SELECT min(pair.rollout_id) FROM pair"
+    "         WHERE pair.state = 'pending' AND pair.rollout_id > waiting.id)"
+    " FROM waiting WHERE waiting.id IS NOT NULL"
+    ") SELECT id FROM waiting WHERE id IS NOT NULL"
+)
+
+
+def _pending(
+    session: Session, rollout_ids: Sequence[int], limit: int, *, live: bool | None = None
+) -> list[PairRow]:
     statement = (
         select(PairRow)
-        .where(col(PairRow.state) == PENDING)
+        .where(col(PairRow.state) == PENDING, col(PairRow.rollout_id).in_(rollout_ids))
         .order_by(col(PairRow.lease_until), col(PairRow.id))
     )
+    if live is not None:
+        first = col(PairRow.lease_until) == LIVE_FIRST
+        statement = statement.where(first if live else ~first)
     return _locked(session, statement, limit)
 
 
@@ -260,6 +318,7 @@ def _take_back(session: Session, each: Finished, now: float) -> bool:
             lease_until=0.0,
             **each.columns,
         )
+        .execution_options(synchronize_session=False)
     )
     return bool(done.rowcount)
 
@@ -268,3 +327,23 @@ def _move(store: Store, session: Session, ended: Sequence[tuple[int, str, str]])
     changes = [(rollout, stream, PENDING, -1) for rollout, stream, _ in ended]
     changes += [(rollout, stream, outcome, 1) for rollout, stream, outcome in ended]
     move_funnel(store, session, changes)
+
+
+def _tell_of_expired(
+    store: Store,
+    session: Session,
+    gone: Sequence[PairRow],
+    rollouts: Mapping[int, RolloutRow],
+    now: float,
+) -> None:
+    """Append which segments' mirrored pairs expired, to rollouts that still want to know."""
+    lost: dict[int, Counter[str]] = {}
+    for row in gone:
+        going_on = row.rollout_id in rollouts and rollouts[row.rollout_id].phase not in FINISHED
+        if row.stream == "mirror" and going_on:
+            lost.setdefault(row.rollout_id, Counter())[row.segment or ""] += 1
+    for rollout_id in sorted(lost):
+        segments = {name: {EXPIRED: count} for name, count in sorted(lost[rollout_id].items())}
+        append_evidence(
+            store, session, rollout_id, [Evidence("dropped", now, {"segments": segments})]
+        )

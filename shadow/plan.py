@@ -35,6 +35,7 @@ class Plan:
     slo_s: float | None = None
     limits: Limits = field(default_factory=Limits)
     wants_judge: bool = True
+    wants_labels: bool = False
 
 
 def read_plan(
@@ -81,6 +82,7 @@ def read_plan(
             microusd=None if dollars is None else round(float(dollars) * 1_000_000),
         ),
         wants_judge=not metrics or "judge_win_rate" in metrics,
+        wants_labels=bool(_mapping(metrics.get("judge_win_rate")).get("min_human_labels")),
     )
 
 

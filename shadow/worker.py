@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
@@ -90,8 +91,11 @@ class Worker:
                 if claims:
                     wait = SHORTEST_WAIT_S
                     continue
-                await asyncio.wait([stopped], timeout=wait)
-                wait = min(LONGEST_WAIT_S, wait * 2)
+                # A pair that ends makes room for its own rollout's next one.
+                ended, _ = await asyncio.wait(
+                    [stopped, *self._work], timeout=wait, return_when=asyncio.FIRST_COMPLETED
+                )
+                wait = wait if ended else min(LONGEST_WAIT_S, wait * 2)
         finally:
             stopped.cancel()
 
@@ -105,9 +109,11 @@ class Worker:
                     self.settings.claim_lease,
                     self.settings.max_attempts,
                     self.settings.capture_ttl,
+                    self.settings.concurrency,
                 ),
                 now=self.clock(),
                 limit=limit,
+                busy=Counter(claim.rollout_id for claim in self._work.values()),
                 expired=self._expired,
             )
             if not claims:
@@ -147,9 +153,7 @@ class Worker:
     def _count(self, finished: Finished, plan: Plan) -> None:
         claim = finished.claim
         self.metrics.pairs.labels(plan.route, plan.name, claim.stream, finished.outcome).inc()
-        for name, result in (finished.columns.get("checks") or {}).items():
-            for variant, finding in result.items():
-                self.metrics.checks.labels(plan.route, variant, name, finding["outcome"]).inc()
+        self.metrics.checked(plan.route, finished.columns.get("checks") or {})
         if finished.judgments:
             self.metrics.judgments(plan.name, finished)
 

@@ -16,15 +16,19 @@ from gateway.settings import Settings
 from gateway.store import Store
 from rollout.api import (
     audit,
+    comparing,
     docs_page,
     fleet,
     gateways,
     health,
+    judging,
     operations,
     outcomes,
     pairs,
     plans,
     replays,
+    review_exchange,
+    reviews,
     rollouts,
     tokens,
 )
@@ -80,9 +84,9 @@ def create_app(
     app.state.registry = metrics if metrics is not None else CollectorRegistry()
     install_handlers(app)
     api = APIRouter(prefix=API_PREFIX)
-    for part in (rollouts, replays, plans, pairs, operations, outcomes):
+    for part in (rollouts, comparing, replays, plans, pairs, judging, operations, outcomes):
         api.include_router(part.router)
-    for part in (fleet, gateways, audit, tokens):
+    for part in (reviews, review_exchange, fleet, gateways, audit, tokens):
         api.include_router(part.router)
     app.include_router(api)
     app.include_router(health.router)

@@ -52,10 +52,14 @@ class Role(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who is calling. ``name`` is the token's name and goes into receipts and the audit log."""
+    """Who is calling. ``name`` is the token's name and goes into receipts and the audit log.
+
+    An ``expert`` may also review pairs of routes that ask for one.
+    """
 
     name: str
     role: Role
+    expert: bool = False
 
     @property
     def actor(self) -> Actor:
@@ -72,8 +76,12 @@ def tokens_exist(session: Session) -> bool:
     return session.exec(select(TokenRow.id).limit(1)).first() is not None
 
 
-def create_token(session: Session, name: str, role: Role, *, now: float) -> tuple[TokenRow, str]:
+def create_token(
+    session: Session, name: str, role: Role, *, now: float, expert: bool = False
+) -> tuple[TokenRow, str]:
     """Create a token and return its row and its secret, which is kept nowhere.
+
+    An ``expert`` may review pairs of routes whose review is ``expert_only``.
 
     The first token must be an admin's: with any other, nobody could create or revoke tokens.
     Raises :class:`RequestError` for a name that is no name and :class:`Conflict` for one taken.
@@ -90,13 +98,17 @@ def create_token(session: Session, name: str, role: Role, *, now: float) -> tupl
             status=422,
             param="role",
         )
+    if expert and role < Role.reviewer:
+        raise RequestError(
+            "is for reviewers and above; viewers review nothing", status=422, param="expert"
+        )
     if session.exec(select(TokenRow.id).where(TokenRow.name == name)).first() is not None:
         raise Conflict(
             f"a token called {name!r} exists; names are kept for the audit log, choose another",
             field="name",
         )
     secret = f"cm_{secrets.token_urlsafe(32)}"
-    row = TokenRow(name=name, role=role.name, hash=_digest(secret), created_at=now)
+    row = TokenRow(name=name, role=role.name, expert=expert, hash=_digest(secret), created_at=now)
     session.add(row)
     session.flush()
     return row, secret
@@ -149,7 +161,7 @@ def find_principal(store: Store, secret: str, *, now: float) -> Principal | None
             session.exec(
                 update(TokenRow).where(col(TokenRow.id) == row.id).values(last_used_at=now)
             )
-    return Principal(row.name, Role[row.role])
+    return Principal(row.name, Role[row.role], row.expert)
 
 
 def is_loopback(host: str) -> bool:

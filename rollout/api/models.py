@@ -12,6 +12,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
+from rollout.waiting import WaitReason
+
 __all__ = [
     "Applied",
     "Counts",
@@ -25,7 +27,9 @@ __all__ = [
     "RolloutList",
     "RolloutStatus",
     "RolloutSummary",
+    "SegmentShareInfo",
     "StepInfo",
+    "SubsetReport",
     "TransitionInfo",
     "TransitionList",
 ]
@@ -79,6 +83,10 @@ class RolloutSummary(BaseModel):
     steps: int = Field(description="How many steps the plan has.")
     weight: float = Field(description="The candidate's live share, in percent.")
     paused: PausedInfo | None
+    waiting: WaitReason | None = Field(
+        description="What it waits for, though its own evidence would let it go on: another "
+        "rollout's live traffic, a candidate that does not answer, arms that have changed."
+    )
     revision: int = Field(description="Grows with every transition; for if_revision.")
     spec_hash: str
     created_at: float
@@ -141,8 +149,16 @@ class LabelReport(BaseModel):
     high: float | None = Field(description="Upper bound, valid at all times.")
     fixed_low: float | None = Field(description="Lower bound of one look (PPI++), for display.")
     fixed_high: float | None = Field(description="Upper bound of one look (PPI++), for display.")
+    judge_estimate: float | None = Field(description="The judge alone, taken at its word.")
+    judge_low: float | None = Field(description="Its lower bound, were the judge right.")
+    people_estimate: float | None = Field(description="People's labels alone.")
+    people_low: float | None = Field(description="Their lower bound at one look.")
     log10_e_non_inferior: float = Field(description="What decides where labels are asked for.")
     needed: int | None = Field(description="Labels still needed at the present estimate.")
+    lower_bound: float | None = Field(
+        description="Lower bound of all looks and labels together: the claim's."
+    )
+    claim: str = Field(description="What may be said on the strength of the labels.")
 
 
 class ReadingReport(BaseModel):
@@ -275,6 +291,25 @@ class Explanation(RolloutStatus):
     )
 
 
+class SegmentShareInfo(BaseModel):
+    """A segment's part of the mirrored pairs."""
+
+    segment: str = Field(description="Empty: pairs without one, and segments beyond the first 12.")
+    drawn: float = Field(description="Its share of the pairs that were drawn, as a fraction.")
+    compared: float = Field(description="Its share of those that were compared, as a fraction.")
+
+
+class SubsetReport(BaseModel):
+    """Whether the pairs that were compared are a fair sample of those that were drawn."""
+
+    compared: int
+    dropped: int = Field(
+        description="Drawn and lost: shed, over size, expired, unjudgeable, without a verdict."
+    )
+    log10_e_unfair: float = Field(description="Evidence that it depends on the segment; 3 holds.")
+    segments: list[SegmentShareInfo]
+
+
 class Funnel(BaseModel):
     """Where every eligible request ended, by stream. It adds up at all times."""
 
@@ -282,3 +317,4 @@ class Funnel(BaseModel):
     generation: int
     streams: dict[str, dict[str, int]] = Field(description="mirror, noise, live: outcome, count.")
     reconciles: bool = Field(description="Whether the outcomes add up to the eligible requests.")
+    subset: SubsetReport | None = Field(description="Null: no pair has ended yet.")

@@ -17,6 +17,7 @@ _TAGS = [
     {"name": "operations", "description": "Decisions of people. Each is audited."},
     {"name": "outcomes", "description": "What came of requests later, as applications know it."},
     {"name": "fleet", "description": "Routes, deployments and the processes that serve."},
+    {"name": "reviews", "description": "What people say about pairs, blind, and what it comes to."},
     {"name": "audit", "description": "Who did what."},
     {"name": "tokens", "description": "Who may do what."},
     {"name": "health", "description": "Probes and metrics; no token needed."},

@@ -13,6 +13,8 @@ from gateway.store.tables import CaptureRow, JudgmentRow, PairRow
 from rollout import ledger
 from rollout.api.context import Context, Viewer, problems
 from rollout.api.rollouts import Generation
+from shadow.fingerprint import fingerprint
+from shadow.pair import UnreadableRequest, read_prompt
 
 __all__ = ["ArmInfo", "JudgmentInfo", "PairInfo", "PairPage", "router"]
 
@@ -55,6 +57,9 @@ class PairInfo(BaseModel):
     request_id: str
     endpoint: str
     request: str = Field(description="The request's body.")
+    fingerprint: str | None = Field(
+        description="Of its messages, for a case of known_failures; null: the body can't be read."
+    )
     variant: str = Field(description="The arm that served the user.")
     captured: ArmInfo = Field(description="What the user got.")
     mirrored: ArmInfo | None = Field(description="What the other arm answered; live: null.")
@@ -129,6 +134,14 @@ def _judgments(session: Session, pair_ids: Sequence[int]) -> dict[int, list[Judg
     return found
 
 
+def _fingerprint(capture: CaptureRow) -> str | None:
+    try:
+        prompt = read_prompt(endpoint=capture.endpoint, body=capture.request_body)
+    except UnreadableRequest:
+        return None
+    return fingerprint(prompt.messages)
+
+
 def _info(pair: PairRow, capture: CaptureRow, judgments: dict[int, list[JudgmentInfo]]) -> PairInfo:
     mirrored = ArmInfo(
         status=pair.candidate_status,
@@ -149,6 +162,7 @@ def _info(pair: PairRow, capture: CaptureRow, judgments: dict[int, list[Judgment
         request_id=capture.request_id,
         endpoint=capture.endpoint,
         request=capture.request_body,
+        fingerprint=_fingerprint(capture),
         variant=capture.variant,
         captured=ArmInfo(
             status=capture.status,

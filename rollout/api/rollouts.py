@@ -127,6 +127,7 @@ def show_funnel(api: Context, _: Viewer, name: str, generation: Generation = Non
         generation=record.generation,
         streams=funnel,
         reconciles=views.funnel_reconciles(funnel),
+        subset=views.subset_of(record),
     )
 
 

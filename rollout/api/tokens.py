@@ -28,6 +28,9 @@ class TokenRequest(BaseModel):
 
     name: str = Field(description="Whose it is; shown in receipts and in the audit log.")
     role: RoleName = Field(description="What it may do; each role may do what those before may.")
+    expert: bool = Field(
+        False, description="May review pairs of routes whose review is expert_only."
+    )
 
 
 class TokenInfo(BaseModel):
@@ -35,6 +38,7 @@ class TokenInfo(BaseModel):
 
     name: str
     role: RoleName
+    expert: bool = Field(False, description="May review pairs that are for experts only.")
     created_at: float = Field(description="Unix seconds.")
     last_used_at: float | None = Field(description="Unix seconds, to the minute; null: never.")
     revoked_at: float | None = Field(description="Unix seconds; null: it is valid.")
@@ -60,7 +64,9 @@ def create_token(api: Context, admin: Admin, body: TokenRequest) -> NewToken:
     """
     now = api.clock()
     with api.store.write() as session:
-        row, secret = auth.create_token(session, body.name, Role[body.role], now=now)
+        row, secret = auth.create_token(
+            session, body.name, Role[body.role], now=now, expert=body.expert
+        )
         _audit(session, admin, "token.create", row, now=now)
         info = _info(row)
     return NewToken(**info.model_dump(), secret=secret)
@@ -90,7 +96,7 @@ def _audit(session: Session, admin: Principal, action: str, row: TokenRow, *, no
         actor=admin.actor,
         action=action,
         target=row.name,
-        detail={"role": row.role},
+        detail={"role": row.role, "expert": True} if row.expert else {"role": row.role},
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from math import log, log10
 from typing import Any
 
@@ -13,8 +14,11 @@ from rollout.api.models import (
     Progress,
     RolloutStatus,
     RolloutSummary,
+    SegmentShareInfo,
+    SubsetReport,
     TransitionInfo,
 )
+from rollout.claims import report
 from rollout.ledger import share_of
 from rollout.records import Record, Transition
 from rollout.states import ACTIVE, FINISHED, Phase, allowed_events
@@ -22,8 +26,10 @@ from rollout.states import ACTIVE, FINISHED, Phase, allowed_events
 __all__ = [
     "evidence_of",
     "funnel_reconciles",
+    "label_report",
     "operations",
     "status_of",
+    "subset_of",
     "summary_of",
     "transition_info",
 ]
@@ -99,6 +105,17 @@ def evidence_of(record: Record, *, recorded: int, now: float) -> EvidenceReport:
     )
 
 
+def label_report(record: Record) -> dict[str, Any] | None:
+    """Return what people's labels say, as far as they are folded; ``None`` where none could."""
+    metric = record.spec.metric("judge_win_rate")
+    known = record.evidence.metrics.get("judge_win_rate")
+    if metric is None or known is None or known.labels is None:
+        return None
+    alpha = record.spec.analysis.error_budget.promote
+    found = report(known.labels, required=metric.min_human_labels, alpha=alpha)
+    return {**found, "log10_e_non_inferior": found["log_e_non_inferior"] / _LN10}
+
+
 def transition_info(transition: Transition) -> TransitionInfo:
     """Return one transition with its receipt."""
     document = receipts.transition_json(transition)
@@ -118,6 +135,19 @@ def funnel_reconciles(funnel: Mapping[str, Mapping[str, int]]) -> bool:
     """Say whether every stream's outcomes add up to what was eligible."""
     return all(
         2 * outcomes.get("eligible", 0) == sum(outcomes.values()) for outcomes in funnel.values()
+    )
+
+
+def subset_of(record: Record) -> SubsetReport | None:
+    """Return whether the compared pairs are a fair sample of those drawn."""
+    subset = record.evidence.subset
+    if subset is None:
+        return None
+    return SubsetReport(
+        compared=subset.compared,
+        dropped=subset.dropped,
+        log10_e_unfair=subset.log_e / _LN10,
+        segments=[SegmentShareInfo(**asdict(each)) for each in subset.shares],
     )
 
 

@@ -37,6 +37,9 @@ _COMMANDS = {
     "replay": Lazy(
         "rollout.cli.planning:replay", "Decide every transition again from the stored facts."
     ),
+    "review": Lazy(
+        "rollout.cli.review:app", "Review pairs blind, and see what people's labels come to."
+    ),
     "token": Lazy("rollout.cli.token:app", "Create, list and revoke the API's tokens."),
     "settings": Lazy("rollout.cli.settings:app", "Check the settings."),
     "store": Lazy("rollout.cli.store:app", "Look after the store."),

@@ -11,16 +11,21 @@ from rich.table import Table
 from rich.text import Text
 
 from rollout.cli.figures import ago, duration, e_value
+from rollout.cli.render_people import people
 
 __all__ = [
+    "console",
     "explanation_view",
+    "figure",
     "one_line",
+    "phase_text",
     "print_explanation",
     "print_list",
     "print_status",
     "print_tokens",
     "status_view",
     "transition_line",
+    "verdict_text",
 ]
 
 _Document = Mapping[str, Any]
@@ -48,7 +53,7 @@ _FUNNEL_FIRST = ("eligible", "compared", "checked")
 def print_list(document: _Document, *, now: float) -> None:
     """Print rollouts, one a line."""
     if not document["rollouts"]:
-        _console().print("no rollouts yet; apply one with `coalmine rollout apply FILE`")
+        console().print("no rollouts yet; apply one with `coalmine rollout apply FILE`")
         return
     table = _table("rollout", "route", "candidate", "phase", "step", "weight", "changed", "why")
     for each in document["rollouts"]:
@@ -56,18 +61,18 @@ def print_list(document: _Document, *, now: float) -> None:
             f"{each['name']} #{each['generation']}",
             each["route"],
             each["candidate"],
-            _phase(each["phase"]),
+            phase_text(each["phase"]),
             f"{each['step']}/{each['steps']}",
             _percent(each["weight"]),
             ago(each["updated_at"], now),
             Text(each["why"]),
         )
-    _console().print(table)
+    console().print(table)
 
 
 def print_status(status: _Document, *, now: float) -> None:
     """Print where a rollout is, why, what is known, and what is next."""
-    _console().print(status_view(status, now=now))
+    console().print(status_view(status, now=now))
 
 
 def status_view(status: _Document, *, now: float) -> RenderableType:
@@ -77,6 +82,7 @@ def status_view(status: _Document, *, now: float) -> RenderableType:
         Text(),
         _metrics(status["metrics"]),
         _together(status),
+        *people(status["metrics"]),
         Text(),
         *_funnel(status["funnel"]),
     )
@@ -84,7 +90,7 @@ def status_view(status: _Document, *, now: float) -> RenderableType:
 
 def print_explanation(document: _Document, *, now: float) -> None:
     """Print why a rollout is where it is, with the receipt of what brought it there."""
-    _console().print(explanation_view(document, now=now))
+    console().print(explanation_view(document, now=now))
 
 
 def explanation_view(document: _Document, *, now: float) -> RenderableType:
@@ -138,18 +144,19 @@ def print_tokens(document: _Document, *, now: float) -> None:
         revoked = each["revoked_at"] is not None
         table.add_row(
             each["name"],
-            each["role"],
+            f"{each['role']}, expert" if each.get("expert") else each["role"],
             ago(each["created_at"], now),
             "never" if each["last_used_at"] is None else ago(each["last_used_at"], now),
             Text("revoked", style="red") if revoked else Text("valid", style="green"),
         )
-    _console().print(table)
+    console().print(table)
 
 
-def _console() -> Console:
-    console = Console(highlight=False)
+def console() -> Console:
+    """Return the console to print to."""
+    terminal = Console(highlight=False)
     # Into a pipe or a file there is no width: long lines are better than cut ones.
-    return console if console.is_terminal else Console(highlight=False, width=160)
+    return terminal if terminal.is_terminal else Console(highlight=False, width=160)
 
 
 def _head(status: _Document, now: float) -> RenderableType:
@@ -157,7 +164,7 @@ def _head(status: _Document, now: float) -> RenderableType:
     title.append(f"   route {status['route']}, ", style="dim")
     title.append(f"{status['baseline'] or '?'} → {status['candidate']}")
     where = Text("phase  ", style="dim")
-    where.append_text(_phase(status["phase"]))
+    where.append_text(phase_text(status["phase"]))
     where.append(f"   step {status['step']} of {status['steps']}")
     current = status["plan"][status["step"] - 1]
     where.append(f" ({current['label']})   weight {_percent(status['weight'])}")
@@ -210,11 +217,11 @@ def _metrics(metrics: Sequence[_Document]) -> Table:
             name += " !"
         bounds = ""
         if each["low"] is not None:
-            bounds = f"{_figure(each, each['low'])} … {_figure(each, each['high'])}"
+            bounds = f"{figure(each, each['low'])} … {figure(each, each['high'])}"
         table.add_row(
             name,
-            Text(each["verdict"], style=_VERDICTS.get(each["verdict"], "")),
-            "" if each["estimate"] is None else _figure(each, each["estimate"]),
+            verdict_text(each["verdict"]),
+            "" if each["estimate"] is None else figure(each, each["estimate"]),
             bounds,
             str(each["n"]),
             e_value(each["log10_e_harm"]),
@@ -231,7 +238,13 @@ def _live(live: _Document | None) -> str:
     return f"{100 * live['baseline_rate']:.2g}% → {100 * live['candidate_rate']:.2g}%"
 
 
-def _figure(metric: _Document, value: float) -> str:
+def verdict_text(verdict: str) -> Text:
+    """Return a verdict in its colour."""
+    return Text(verdict, style=_VERDICTS.get(verdict, ""))
+
+
+def figure(metric: _Document, value: float) -> str:
+    """Return an estimate or a bound of a metric in the metric's scale."""
     if metric["scale"] == "win_rate":
         return f"{value:.3f}"
     return f"{100 * value:+.2f} pp"
@@ -276,7 +289,8 @@ def _table(*columns: str) -> Table:
     return table
 
 
-def _phase(phase: str) -> Text:
+def phase_text(phase: str) -> Text:
+    """Return a phase in its colour."""
     return Text(phase, style=_PHASES.get(phase, "bold cyan"))
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from rollout.cli.client import AdminClient, default_url, segment
+from rollout.cli.judging import judging
 from rollout.cli.options import IfRevision, Json, Name, Reason, Token, Url
 from rollout.cli.planning import plan, read_spec, replay
 
@@ -64,6 +65,7 @@ def apply(
 
 app.command()(plan)
 app.command()(replay)
+app.command()(judging)
 
 
 @app.command("list")
@@ -86,6 +88,28 @@ def index(
     from rollout.cli.render import print_list
 
     print_list(document, now=time.time())
+
+
+@app.command()
+def compare(
+    route: Annotated[str, typer.Option("--route", help="The route: the model clients ask for.")],
+    *,
+    finished: Annotated[
+        bool, typer.Option("--all", help="Those that are over too, the latest generation of each.")
+    ] = False,
+    url: Url = None,
+    token: Token = None,
+    as_json: Json = False,
+) -> None:
+    """Show all candidates on a route side by side: where each is, its evidence, what it costs."""
+    with AdminClient(url or default_url(), token) as client:
+        document = client.get("/compare", route=route, finished="true" if finished else None)
+    if as_json:
+        _print_json(document)
+        return
+    from rollout.cli.render_compare import print_comparison
+
+    print_comparison(document)
 
 
 @app.command()

@@ -47,6 +47,9 @@ def create(
     name: _TokenName,
     role: Annotated[RoleName, typer.Option(help="What it may do.")] = RoleName.OPERATOR,
     *,
+    expert: Annotated[
+        bool, typer.Option("--expert", help="May review pairs that are for experts only.")
+    ] = False,
     local: _Local = False,
     config: Config = None,
     url: Url = None,
@@ -55,10 +58,11 @@ def create(
 ) -> None:
     """Create a token and print its secret, which is shown this once only."""
     if local:
-        document = _create_local(name, role, config)
+        document = _create_local(name, role, config, expert=expert)
     else:
         with AdminClient(url or default_url(), token) as client:
-            document = client.send("POST", "/tokens", {"name": name, "role": role.value})
+            wanted = {"name": name, "role": role.value, "expert": expert}
+            document = client.send("POST", "/tokens", wanted)
     if as_json:
         typer.echo(json.dumps(document, indent=2))
         return
@@ -93,7 +97,7 @@ def revoke(
     typer.echo(json.dumps(document, indent=2) if as_json else f"{name} is revoked")
 
 
-def _create_local(name: str, role: RoleName, config: Any) -> dict[str, Any]:
+def _create_local(name: str, role: RoleName, config: Any, *, expert: bool) -> dict[str, Any]:
     from gateway.settings import load_settings
     from gateway.store import open_store
     from rollout.api.auth import LOCAL, Role, create_token
@@ -104,7 +108,7 @@ def _create_local(name: str, role: RoleName, config: Any) -> dict[str, Any]:
     try:
         store.migrate()
         with store.write() as session:
-            row, secret = create_token(session, name, Role[role.value], now=now)
+            row, secret = create_token(session, name, Role[role.value], now=now, expert=expert)
             record_audit(
                 session,
                 at=now,
@@ -116,6 +120,7 @@ def _create_local(name: str, role: RoleName, config: Any) -> dict[str, Any]:
             return {
                 "name": row.name,
                 "role": row.role,
+                "expert": row.expert,
                 "created_at": row.created_at,
                 "last_used_at": None,
                 "revoked_at": None,

@@ -24,7 +24,9 @@ def worker(
     """
     settings = load_settings(config)
     start_logging("worker", settings)
-    asyncio.run(run_worker(settings))
+    import uvloop
+
+    uvloop.run(run_worker(settings))
 
 
 async def run_worker(settings: Settings) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from shadow.answer import Choice, visible
-from shadow.checks.abstention_phrases import ABSTAINS, HINTS, NOT_ABSTAINING
+from shadow.checks.abstention_phrases import ABSTAINS, NOT_ABSTAINING
 from shadow.checks.format_valid import worst
 from shadow.checks.result import CheckResult, Finding, both
 from shadow.checks.wording import SHORT_CHARS, opening
@@ -42,6 +42,6 @@ def _examine(choice: Choice) -> Finding:
 def abstains(text: str) -> bool:
     """Say whether a text says, or a long one opens with, that its writer does not know."""
     words = opening(text)
-    if not any(hint in words for hint in HINTS):
+    if ABSTAINS.search(words) is None:
         return False
     return ABSTAINS.search(NOT_ABSTAINING.sub(" ", words)) is not None

@@ -28,6 +28,7 @@ _ASKS = re.compile(
     r"quellenangabe|\bquellen (?:an|nenn)|\bcite[zr]\b|\bcita(?:r|s)?\b|\b(?:tes|vos|"
     r"les) sources\b|\b(?:tus|sus|las) fuentes\b"
 )
+_HINTS = ("cit", "footnote", "source", "reference", "zitier", "quelle", "fuente")
 _ASKS_NOT = re.compile(
     r"\b(?:not|never|n't|without|no|avoid)\b[^.\n]{0,30}(?:\bcit|footnote)|\b(?:nicht|keine)\b"
     r"[^.\n]{0,30}(?:zitier|quellen)|\bne \w+ pas\b[^.\n]{0,20}\bcit|\bsin\b[^.\n]{0,10}\bcita"
@@ -53,7 +54,11 @@ class _Sources:
         wanted = [each for each in messages if each.get("role") in ("system", "developer")]
         for message in (*wanted, *messages[-1:]):
             words = " ".join(text_parts(message.get("content"))).lower()
-            if _ASKS.search(words) and not _ASKS_NOT.search(words):
+            if (
+                any(hint in words for hint in _HINTS)
+                and _ASKS.search(words)
+                and not _ASKS_NOT.search(words)
+            ):
                 return True
         return False
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from gateway.settings import Escalation
 from shadow.answer import Choice, ToolCall
-from shadow.checks.escalation_phrases import HANDS_OVER, HINTS, TOOL
+from shadow.checks.escalation_phrases import HANDS_OVER, TOOL
 from shadow.checks.format_valid import worst
 from shadow.checks.result import CheckResult, Finding, both
 from shadow.checks.wording import edges, squeezed
@@ -46,8 +46,7 @@ def _examine(choice: Choice, declared: Escalation | None) -> Finding:
 
 def escalates(text: str) -> bool:
     """Say whether a text tells its reader that a person takes over, by phrase rules."""
-    words = edges(text)
-    return any(hint in words for hint in HINTS) and HANDS_OVER.search(words) is not None
+    return HANDS_OVER.search(edges(text)) is not None
 
 
 def _hands_over(call: ToolCall, declared: Escalation | None) -> bool:

@@ -7,13 +7,16 @@ from typing import Any
 
 from gateway.settings import Contract
 from shadow.answer import Choice
+from shadow.checks.numbered import list_fault
 from shadow.checks.result import CheckResult, Finding, both
 from shadow.checks.schema import BadSchema, NotJson, parse_json, violations
+from shadow.checks.words import count_words
+from shadow.checks.xml_text import xml_fault
 from shadow.pair import Arm, Pair, ResponseFormat
 
 NAME = "format_valid"
 
-_DECLARED = tuple(name for name in Contract.model_fields if name != "escalation")
+_DECLARED = tuple(name for name in Contract.model_fields if name not in ("escalation", "language"))
 
 _FENCE = re.compile(r"\A\s*(```|~~~)[a-zA-Z0-9_-]*[ \t]*\n(?P<body>.*?)\n?\1\s*\Z", re.DOTALL)
 
@@ -21,10 +24,11 @@ _FENCE = re.compile(r"\A\s*(```|~~~)[a-zA-Z0-9_-]*[ \t]*\n(?P<body>.*?)\n?\1\s*\
 def check(pair: Pair) -> CheckResult:
     """Check the whole answer against `response_format` and the route's contract.
 
-    JSON must parse as it is: an answer that parses only without its code fence fails, and is
-    flagged `json_after_fences` so that the share can be reported apart. A pure tool call and an
+    JSON and XML must parse as they are: an answer that parses only without its code fence fails,
+    and is flagged `json_after_fences` or `xml_after_fences` so that the share can be reported
+    apart. No schema's remote reference and no XML entity is ever resolved. A pure tool call and an
     explicit refusal have no format to check. Does not catch: wrong values in the right shape,
-    formats that were asked for only in prose, and duplicate keys.
+    formats that were asked for only in prose, duplicate keys, and XML against a schema of its own.
     """
     wanted = pair.prompt.response_format
     contract = pair.contract
@@ -78,6 +82,12 @@ def _broken(
         fenced = _FENCE.match(text)
         if reasons and fenced and not _json_reasons(fenced["body"], schemas, needs_object):
             flags = ("json_after_fences",)
+    if contract.xml:
+        fault = xml_fault(text, contract.xml_root)
+        fenced = _FENCE.match(text)
+        if fault and fenced and not xml_fault(fenced["body"], contract.xml_root):
+            flags = ("xml_after_fences",)
+        reasons += [fault] if fault else []
     return reasons + _text_reasons(text, contract), flags
 
 
@@ -97,7 +107,12 @@ def _text_reasons(text: str, contract: Contract) -> list[str]:
         {"type": "string", "pattern": contract.regex}, text
     ):
         reasons.append("does not match the route's regex")
-    words = len(text.split())
+    if contract.numbered_list and (
+        fault := list_fault(text, contract.min_items, contract.max_items)
+    ):
+        reasons.append(fault)
+    limited = contract.max_words is not None or contract.min_words is not None
+    words = count_words(text) if limited else 0
     if contract.max_words is not None and words > contract.max_words:
         reasons.append(f"{words} words, more than {contract.max_words}")
     if contract.min_words is not None and words < contract.min_words:

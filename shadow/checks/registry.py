@@ -13,12 +13,21 @@ from shadow.checks import (
     error_rate,
     escalation_rate,
     format_valid,
+    known_failure_rate,
+    language_match,
     latency,
     output_tokens,
+    over_refusal_rate,
+    overconfidence_rate,
     refusal_rate,
+    repetition_rate,
+    self_justification_rate,
     timeout_rate,
+    tool_call_rate,
     tool_contract,
     truncation_rate,
+    under_refusal_rate,
+    words,
 )
 from shadow.checks.result import CheckResult, Finding
 from shadow.pair import Pair
@@ -28,9 +37,9 @@ from shadow.pair import Pair
 class Check:
     """A check by name. A pair of which an arm fails a `hard` one is decided without a judge.
 
-    Refusals, truncation, latency and what moves with style (escalation, abstention, citations) are
-    not hard: a refusal may be right and a cut answer may be the better one, so they have guardrails
-    of their own and the judge still compares.
+    Refusals, truncation, latency and what moves with style (escalation, abstention, citations,
+    language, repetition, manner) are not hard: a refusal may be right and a cut answer may be the
+    better one, so they have guardrails of their own and the judge still compares.
     """
 
     name: str
@@ -44,14 +53,23 @@ CHECKS: tuple[Check, ...] = (
     Check(empty_rate.NAME, empty_rate.check, hard=True),
     Check(format_valid.NAME, format_valid.check, hard=True),
     Check(tool_contract.NAME, tool_contract.check, hard=True),
+    Check(known_failure_rate.NAME, known_failure_rate.check, hard=True),
     Check(refusal_rate.NAME, refusal_rate.check),
+    Check(over_refusal_rate.NAME, over_refusal_rate.check),
+    Check(under_refusal_rate.NAME, under_refusal_rate.check),
     Check(truncation_rate.NAME, truncation_rate.check),
     Check(latency.NAME, latency.check),
     Check(output_tokens.NAME, output_tokens.check),
+    Check(words.NAME, words.check),
     Check(cost.NAME, cost.check),
+    Check(repetition_rate.NAME, repetition_rate.check),
+    Check(language_match.NAME, language_match.check),
+    Check(tool_call_rate.NAME, tool_call_rate.check),
     Check(escalation_rate.NAME, escalation_rate.check),
     Check(abstention_rate.NAME, abstention_rate.check),
     Check(citation_valid.NAME, citation_valid.check),
+    Check(self_justification_rate.NAME, self_justification_rate.check),
+    Check(overconfidence_rate.NAME, overconfidence_rate.check),
 )
 
 HARD: frozenset[str] = frozenset(check.name for check in CHECKS if check.hard)

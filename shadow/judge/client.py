@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -11,6 +12,7 @@ from random import Random
 from typing import Any
 
 from openai import (
+    DEFAULT_CONNECTION_LIMITS,
     APIConnectionError,
     APIError,
     APIStatusError,
@@ -23,6 +25,7 @@ from pydantic import SecretStr
 from gateway.upstream import Outbound
 from shadow.judge.parse import RESPONSE_FORMAT
 from shadow.judge.prompt import Messages
+from shadow.transport import UpstreamTransport
 
 _log = logging.getLogger("coalmine.worker")
 
@@ -59,7 +62,8 @@ class JudgeClient:
     """One judge deployment. Safe to use from many tasks of one event loop.
 
     `parameters` are the deployment's own and win over temperature 0 and a fixed seed. A parameter
-    that the endpoint refuses is left out from then on. `sleep`, `rng` and `clock` (seconds) serve
+    that the endpoint refuses is left out from then on. `response_format` is what replies must be,
+    that of a verdict unless another question is asked. `sleep`, `rng` and `clock` (seconds) serve
     the waits between retries.
     """
 
@@ -72,6 +76,7 @@ class JudgeClient:
         timeout_s: float,
         max_concurrency: int,
         parameters: Mapping[str, Any] | None = None,
+        response_format: Mapping[str, Any] = RESPONSE_FORMAT,
         outbound: Outbound = Outbound(),  # noqa: B008 - frozen
         backoff_s: float = 0.5,
         rng: Random | None = None,
@@ -86,8 +91,8 @@ class JudgeClient:
             timeout=timeout_s,
             # The library's own choice of HTTP client, whose package changed between its versions.
             http_client=DefaultAsyncHttpxClient(
-                verify=outbound.verify,
-                proxy=outbound.proxy_url,
+                # As many connections as calls in flight: none waits for another's to be free.
+                transport=_transport(base_url, outbound, pool_size=max_concurrency),
                 timeout=timeout_s,
                 trust_env=False,
             ),
@@ -104,7 +109,7 @@ class JudgeClient:
             "seed": 0,
             "max_tokens": MAX_OUTPUT_TOKENS,
             **(parameters or {}),
-            "response_format": RESPONSE_FORMAT,
+            "response_format": dict(response_format),
         }
 
     @property
@@ -112,8 +117,12 @@ class JudgeClient:
         """The sampling parameters in use; part of the cache's key."""
         return dict(self._parameters)
 
-    async def ask(self, messages: Messages) -> Reply:
-        """Send one call; retry what may pass. Raises `JudgeUnavailable`."""
+    async def ask(self, messages: Messages | Callable[[], Messages]) -> Reply:
+        """Send one call; retry what may pass. Raises `JudgeUnavailable`.
+
+        A function that returns the messages is called when it is this call's turn, and again for a
+        retry, so that a call that waits holds no prompt.
+        """
         if self._clock() < self._paused_until:
             raise JudgeUnavailable("no reply in time lately; it is asked again soon")
         attempt = 0
@@ -121,7 +130,8 @@ class JudgeClient:
             sent = self.parameters
             try:
                 async with self._slots:
-                    return await self._once(messages, sent)
+                    written = messages() if callable(messages) else messages
+                    return await self._once(written, sent)
             except APIStatusError as error:
                 if self._without_refused(error, sent):
                     continue
@@ -199,3 +209,14 @@ def _retry_after(header: str) -> float | None:
     except ValueError:
         return None
     return min(max(wait, 0.0), _LONGEST_WAIT_S)
+
+
+def _transport(base_url: str, outbound: Outbound, *, pool_size: int) -> Any:
+    package = type(DEFAULT_CONNECTION_LIMITS).__module__.partition(".")[0]
+    return UpstreamTransport(
+        "judge",
+        base_url,
+        outbound=outbound,
+        pool_size=pool_size,
+        library=importlib.import_module(package),
+    )

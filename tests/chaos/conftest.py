@@ -109,6 +109,7 @@ class World:
     next_pair: int = 0
     controllers: int = 0
     breaks: FragileStore | None = None
+    default_spec: dict[str, Any] = field(default_factory=spec_document)
     controller: Controller = field(init=False)
 
     def __post_init__(self) -> None:
@@ -355,9 +356,9 @@ One is promoted; the other fails, is rolled back, started again, held by hand an
 """
 
 
-def play(world: World) -> dict[str, Any]:
-    """Play the whole history and return all that is stored of it."""
-    for seconds, beat in PLAY:
+def play(world: World, beats: tuple[tuple[float, Beat], ...] = PLAY) -> dict[str, Any]:
+    """Play a history, by default the whole one, and return all that is stored of it."""
+    for seconds, beat in beats:
         world.now += seconds
         beat(world)
         world.settle()
@@ -390,7 +391,7 @@ def world_of() -> Callable[..., World]:
             {
                 "deployments": {
                     name: {"base_url": "http://127.0.0.1:9/v1", "model": name}
-                    for name in ("old", "new")
+                    for name in ("old", "new", "next")
                 },
                 "routes": {"one": {"baseline": "old"}, "two": {"baseline": "old"}},
             }
@@ -414,8 +415,8 @@ def fragile() -> type[FragileStore]:
 
 
 @pytest.fixture
-def played() -> Callable[[World], dict[str, Any]]:
-    """Plays the whole history in a world and returns what is stored of it."""
+def played() -> Callable[..., dict[str, Any]]:
+    """Plays a history in a world, by default the whole one, and returns what is stored of it."""
     return play
 
 

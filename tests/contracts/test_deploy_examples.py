@@ -28,6 +28,7 @@ from gateway.settings import (
     WorkerSettings,
     load_settings,
 )
+from gateway.settings_review import RouteReview
 from rollout.cli import _COMMANDS
 from rollout.cli.lazy import load
 from rollout.spec import RolloutSpec, load_spec
@@ -41,6 +42,7 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "deployments": Deployment,
     "manifest": Manifest,
     "routes": Route,
+    "review": RouteReview,
     "contract": Contract,
     "escalation": Escalation,
     "judge": JudgeSettings,

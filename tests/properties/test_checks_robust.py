@@ -16,7 +16,7 @@ from shadow.checks.abstention_rate import abstains
 from shadow.checks.citation_context import read_context
 from shadow.checks.citation_marks import read_citations, verbatim
 from shadow.checks.escalation_rate import escalates
-from shadow.checks.output_tokens import count_tokens
+from shadow.checks.output_tokens import _ASCII_TOKEN, _LONG_CHARS, _TOKEN, count_tokens
 from shadow.checks.refusal_rate import stance
 from shadow.pair import Arm, Pair, UnreadableRequest, read_prompt
 
@@ -109,6 +109,15 @@ def test_measures_are_total(text: str) -> None:
     assert abstains(text) in {True, False}
     assert escalates(text) in {True, False}
     assert count_tokens(f"{text} {text}") == 2 * count_tokens(text)
+
+
+@given(text=st.text(max_size=150), ascii_only=st.booleans())
+def test_long_texts_are_counted_as_short_ones_are(text: str, ascii_only: bool) -> None:
+    """The array's count of a long text is the regular expression's, whatever is in it."""
+    piece = text.encode("ascii", "ignore").decode() if ascii_only else text
+    long = f"{piece} 0 " + " x" * _LONG_CHARS
+    pattern = _ASCII_TOKEN if long.isascii() else _TOKEN
+    assert count_tokens(long) == len(pattern.findall(long))
 
 
 marks = st.lists(

@@ -147,6 +147,11 @@ def test_buckets_never_change(salt: str, key: str, expected: int) -> None:
 
 
 _names = st.text(min_size=1, max_size=8)
+_eligible = st.builds(
+    Eligibility,
+    risk=st.none() | st.lists(_names).map(tuple),
+    headers=st.lists(st.tuples(_names, _names)).map(tuple),
+)
 _mirrors = st.builds(
     Mirror,
     st.integers(1, 9),
@@ -156,6 +161,7 @@ _mirrors = st.builds(
     _weights,
     _names,
     st.booleans(),
+    st.none() | _eligible,
 )
 _tiers = st.lists(st.sampled_from(["low", "medium", "high", "unknown"]), unique=True)
 
@@ -198,10 +204,10 @@ def test_only_the_holder_of_live_traffic_mirrors_the_candidate(
 
 
 def test_a_mirror_of_an_older_writer_goes_forward() -> None:
-    """A document without the direction was written before there were two."""
+    """A document without direction and terms was written before a mirror had any."""
     split = _BASE.evolve(mirrors=(Mirror(1, "x", "b", 100, 0, "m"),))
     document = split.to_document()
-    del document["mirrors"][0]["both"]
+    del document["mirrors"][0]["both"], document["mirrors"][0]["eligible"]
     assert Split.from_document(document) == split
 
 
@@ -214,11 +220,7 @@ def test_a_mirror_of_an_older_writer_goes_forward() -> None:
         candidate=_names,
         weight_bp=_weights,
         salt=st.text(),
-        eligible=st.builds(
-            Eligibility,
-            risk=st.none() | st.lists(_names).map(tuple),
-            headers=st.lists(st.tuples(_names, _names)).map(tuple),
-        ),
+        eligible=_eligible,
         mirrors=st.lists(_mirrors).map(tuple),
         slo_s=st.none() | st.floats(0.001, 100),
         targeting_key=st.lists(_names).map(tuple),

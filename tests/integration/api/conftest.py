@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import time
@@ -16,6 +17,7 @@ from fastapi.testclient import TestClient
 
 from gateway.settings import Settings
 from gateway.store import Store
+from gateway.store.tables import CaptureRow, PairRow, ReviewItemRow
 from rollout.api import create_app
 from rollout.service import RolloutService
 
@@ -174,3 +176,94 @@ def tokens(client: TestClient) -> dict[str, dict[str, str]]:
         assert answer.status_code == 201, answer.text
         headers[role] = {"authorization": f"Bearer {answer.json()['secret']}"}
     return headers
+
+
+class Items:
+    """Writes the pairs that workers would have drawn for people, for rollout 1."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.count = 0
+
+    @staticmethod
+    def chat(text: str, **message: Any) -> str:
+        """The body of a chat completion, with everything that would give its model away."""
+        return json.dumps(
+            {
+                "id": "chatcmpl-support-v7",
+                "model": "support-v7-lora",
+                "system_fingerprint": "fp_support-v6",
+                "choices": [
+                    {"index": 0, "message": {"role": "assistant", "content": text, **message}}
+                ],
+                "usage": {"prompt_tokens": 11, "completion_tokens": 7},
+            }
+        )
+
+    def item(self, **values: Any) -> int:
+        """Add a drawn pair; the candidate said GOOD and stands left unless told otherwise."""
+        self.count += 1
+        captured, mirrored = self.chat("plain answer"), self.chat("GOOD answer")
+        reverse = values.pop("reverse", False)
+        capture = CaptureRow(
+            id=f"c{self.count}",
+            route="support-bot",
+            request_id=f"r{self.count}",
+            created_at=0.0,
+            endpoint="/v1/chat/completions",
+            variant="candidate" if reverse else "baseline",
+            reason="split",
+            deployment="support-v7" if reverse else "support-v6",
+            stream=False,
+            request_body=json.dumps(
+                {"model": "support-bot", "messages": [{"role": "user", "content": "help me"}]}
+            ),
+            response_body=values.pop("captured", mirrored if reverse else captured),
+            status=200,
+            ttft_s=0.1234,
+            total_s=5.4321,
+            split_revision=1,
+            epoch=1,
+            weight_bp=0,
+        )
+        with self.store.write() as session:
+            session.add(capture)
+            session.flush()
+            pair = PairRow(
+                rollout_id=1,
+                capture_id=capture.id,
+                stream="mirror",
+                state="done",
+                outcome="compared",
+                created_at=0.0,
+                segment="billing",
+                candidate_response=values.pop("mirrored", captured if reverse else mirrored),
+                candidate_status=200,
+                comparison={"result": "win", "score": 1.0},
+            )
+            session.add(pair)
+            session.flush()
+            row = ReviewItemRow(
+                **{
+                    "rollout_id": 1,
+                    "pair_id": pair.id,
+                    "route": "support-bot",
+                    "segment": "billing",
+                    "source": "random",
+                    "probability": 0.1,
+                    "left_arm": "candidate",
+                    "score": 1.0,
+                    "position": self.count / 1000,
+                    "created_at": 0.0,
+                    **values,
+                }
+            )
+            session.add(row)
+            session.flush()
+            return int(row.id or 0)
+
+
+@pytest.fixture
+def items_in() -> Callable[[Store], Items]:
+    """Builds what writes drawn pairs into a store."""
+    return Items

@@ -133,9 +133,9 @@ class World:
         """The events of the rollout so far."""
         return [each.event for each in self.service.transitions(name)]
 
-    def append(self, *facts: Evidence) -> None:
+    def append(self, *facts: Evidence, name: str = "bot-v2") -> None:
         """Append facts about the latest generation."""
-        rollout_id = self.record().id
+        rollout_id = self.record(name).id
         with self.store.write() as session:
             append_evidence(self.store, session, rollout_id, facts)
 
@@ -162,9 +162,9 @@ class World:
         }
         return Evidence(kind, self.now, payload, segment="billing")
 
-    def pairs(self, count: int, **how: Any) -> None:
+    def pairs(self, count: int, *, name: str = "bot-v2", **how: Any) -> None:
         """Append this many pairs."""
-        self.append(*(self.pair(**how) for _ in range(count)))
+        self.append(*(self.pair(**how) for _ in range(count)), name=name)
 
     def live(
         self, requests: int, *, errors: float = 0.0, broken: float = 0.0, base_errors: float = 0.0

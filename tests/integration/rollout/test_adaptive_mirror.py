@@ -106,6 +106,27 @@ def test_the_next_step_goes_on_with_the_share(shadowing: Any) -> None:
     assert share(world) <= found
 
 
+def test_a_rollout_that_waits_for_another_is_mirrored_no_more_than_needed(
+    world: Any, spec: Callable[..., dict[str, Any]]
+) -> None:
+    """Its proof is there and only has to stay: a pair a minute, until the other one ends."""
+    steps = [{"mirror": {"min_pairs": 200, "max_duration": "3h"}}, *spec()["steps"][1:]]
+    world.apply(spec(name="first", candidate={"deployment": "newer"}, steps=steps))
+    world.controller.tick()
+    world.pairs(300, name="first")
+    world.now += 10
+    world.controller.tick()
+    assert world.split().rollout == "first"
+    world.apply(spec(mirror={**MIRROR, "target_duration": "60s"}, steps=steps))
+    traffic(world, 10)
+    busy = share(world)
+    world.pairs(300)
+    traffic(world, 10)
+    assert world.record().waiting == "live_traffic_held"
+    assert share(world) == pytest.approx(10_000 / 60 / 10, rel=0.26)
+    assert share(world) < busy / 4
+
+
 def test_workers_that_lag_are_given_less(shadowing: Any) -> None:
     """Pairs that nobody evaluates lower the share to one pair a minute."""
     world = shadowing

@@ -67,6 +67,34 @@ def test_live_answers_are_checked_before_mirrored_ones(store: Store, rows: Any) 
     assert [claim.pair_id for claim in claims] == [*live, waiting[0]]
 
 
+def test_a_backlog_of_one_rollout_does_not_hold_up_another(store: Store, rows: Any) -> None:
+    """Each rollout with pairs gets an equal part of the worker; alone, one gets all of it."""
+    rules = ClaimRules("one", concurrency=8)
+    one, two = rows.rollout(name="one"), rows.rollout(name="two")
+    first = [rows.pair(one) for _ in range(20)]
+    assert len(claim_pairs(store, rules, now=10.0, limit=3)) == 3
+    second = [rows.pair(two) for _ in range(3)]
+    claims = claim_pairs(store, rules, now=10.0, limit=5, busy={one: 3})
+    assert [claim.pair_id for claim in claims] == [*second, first[3]]
+    assert claim_pairs(store, rules, now=10.0, limit=1, busy={one: 4, two: 3}) == []
+    live = rows.pair(one, stream="live")
+    (checked,) = claim_pairs(store, rules, now=10.0, limit=1, busy={one: 4, two: 3})
+    assert checked.pair_id == live
+    assert len(claim_pairs(store, rules, now=10.0, limit=4, busy={one: 4})) == 4
+
+
+def test_what_a_finished_rollout_left_expires_beside_others(store: Store, rows: Any) -> None:
+    """However many rollouts have pairs, those of one that is over are cleared away."""
+    over, going = rows.rollout(name="over"), rows.rollout(name="going")
+    for rollout in (over, over, over, going):
+        rows.pair(rollout)
+    rows.set_phase(over, "superseded")
+    (claim,) = claim_pairs(store, ClaimRules("one", concurrency=4), now=10.0, limit=4)
+    assert claim.rollout_id == going
+    claim_pairs(store, ClaimRules("one", concurrency=4), now=10.0, limit=3, busy={going: 1})
+    assert funnel(store, over) == {"mirror": {"pending": 0, "expired": 3}}
+
+
 def test_claiming_at_the_same_time_shares_the_work_out(store: Store, rows: Any) -> None:
     """Workers that race get different pairs, and together all of them."""
     rollout = rows.rollout()

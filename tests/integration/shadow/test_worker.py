@@ -491,6 +491,50 @@ def test_a_worker_killed_in_the_middle_is_replaced_and_counted_once(
     assert rows.get(pair).attempts == 2
 
 
+def test_a_candidate_that_hangs_holds_up_no_other(
+    serving: Any, reply_with: Any, chat_document: Any, rows: Any, store: Store, settings_for: Any,
+) -> None:  # fmt: skip
+    """Two rollouts of one route from the same captures: the other one's pairs are all finished."""
+    hanging = rows.rollout(name="hanging", mirror={"max_concurrency": 64})
+    healthy = rows.rollout(name="healthy", candidate={"deployment": "v6"})
+    stuck = [rows.pair(hanging) for _ in range(30)]
+    for _ in range(10):
+        rows.pair(healthy)
+
+    async def servers() -> None:
+        def upstream(request: Any) -> Any:
+            if request.json["model"] == "model-v7":
+                return reply_with(hang=True)
+            return reply_with(chat_document("plain"))
+
+        async with serving(upstream) as up:
+            settings = settings_for(up.url, worker={"concurrency": 4, "drain_timeout": 0})
+            await asyncio.to_thread(work, settings, store, settled(store, healthy))
+
+    asyncio.run(servers())
+    assert funnel(store, healthy) == {"mirror": {"compared": 10}}
+    assert {rows.get(pair).state for pair in stuck} == {"pending"}
+
+
+def test_an_answer_of_another_baseline_is_no_evidence(
+    serving: Any, reply_with: Any, rows: Any, store: Store, settings_for: Any,
+) -> None:  # fmt: skip
+    """After another candidate's promotion the new baseline answers: the candidate is not asked."""
+    rollout = rows.rollout()
+    pair = rows.pair(rollout, deployment="promoted")
+
+    async def servers() -> None:
+        async with serving(lambda _request: reply_with({})) as up:
+            await asyncio.to_thread(work, settings_for(up.url), store, settled(store, rollout))
+            assert up.requests == []
+
+    asyncio.run(servers())
+    assert funnel(store, rollout) == {"mirror": {"unjudgeable": 1}}
+    (fact,) = facts(store, rollout)
+    assert (fact.payload["kept"], fact.payload["score"]) == (False, None)
+    assert "'promoted' answered, and not the baseline 'v6'" in rows.get(pair).comparison["reason"]
+
+
 def test_a_stopped_worker_gives_back_what_it_cannot_finish(
     serving: Any, reply_with: Any, rows: Any, store: Store, settings_for: Any
 ) -> None:

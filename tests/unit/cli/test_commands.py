@@ -24,6 +24,7 @@ EXPECTED = {
     "gateways",
     "explain",
     "replay",
+    "review",
     "token",
     "settings",
     "store",

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from gateway.errors import SettingsError
-from gateway.settings import Deployment, load_settings, parse_bytes, parse_duration
+from gateway.settings import Deployment, Settings, load_settings, parse_bytes, parse_duration
+from gateway.settings_review import LEAST_PROBABILITY, RouteReview
+from rollout.statistics.labels import LabelState
 
 _MINIMAL = """
 deployments:
@@ -183,3 +185,23 @@ def test_sizes(text: str | int, size: int) -> None:
 def test_durations(text: str | float, seconds: float) -> None:
     """Durations are seconds, or numbers with units."""
     assert parse_duration(text) == pytest.approx(seconds)
+
+
+def test_review_settings_keep_what_the_statistics_rely_on() -> None:
+    """The least probability is the labels' own; quota, reviewers and lease say what they accept."""
+    assert LabelState.start(margin=0.05).min_probability == LEAST_PROBABILITY
+    route = {"baseline": "a", "review": {"lease": "20m", "expert_only": True}}
+    settings = Settings.model_validate(
+        {"deployments": {"a": {"base_url": "http://h/v1", "model": "a"}}, "routes": {"r": route}}
+    )
+    assert settings.routes["r"].review == RouteReview(lease=1200, expert_only=True)
+    for name, value in (
+        ("probability", 0.04),
+        ("probability", 1.1),
+        ("weekly_quota", -1),
+        ("reviewers_per_pair", 0),
+        ("lease", "soon"),
+        ("colour", 1),
+    ):
+        with pytest.raises(ValueError, match=name):
+            RouteReview.model_validate({name: value})

@@ -163,7 +163,7 @@ def test_samplers_are_those_of_the_split() -> None:
     for number in range(500):
         key = f"key{number}"
         assert drawn.takes(key) is Sampler("m", 2000).takes(key)
-        assert noise.takes(key) is Sampler("m:noise", 300).takes(key)
+        assert noise.takes(key) is Sampler("m:1:noise", 300).takes(key)
         assert also.takes(key) is Sampler("n", 500).takes(key)
         assert route.live_sampler.takes(key) is Sampler("s:live", 900).takes(key)
     for changes in ({"live_sample_bp": 0}, {"weight_bp": 0}, {"rollout_id": None}):

@@ -15,7 +15,7 @@ from gateway.capture import CaptureBuffer
 from gateway.metrics import GatewayMetrics
 from gateway.observe import Observation
 from gateway.routes import RouteState
-from gateway.split import Assignment, Mirror, Sampler, Split, assign
+from gateway.split import Assignment, Eligibility, Mirror, Sampler, Split, assign
 from gateway.wire import Answer, Peek
 
 SPLIT = Split(
@@ -73,6 +73,7 @@ class World:
             "key": key,
             "id": b"id-" + key.encode(),
             "eligible": True,
+            "partakes": True,
             "body": b"0123456789",
             "caller": SimpleNamespace(shadow=True),
             "raw": {},
@@ -153,7 +154,7 @@ def test_every_draw_is_the_splits_own() -> None:
             one, two = SPLIT.mirrors
             expect(1, "mirror", Sampler("m1", one.percentage_bp).takes(key))
             if Sampler("m1", one.percentage_bp).takes(key):
-                expect(1, "noise", Sampler("m1:noise", one.noise_bp).takes(key))
+                expect(1, "noise", Sampler("m1:1:noise", one.noise_bp).takes(key))
             expect(2, "mirror", Sampler("m2", two.percentage_bp).takes(key))
         expect(1, "live", Sampler("s:live", SPLIT.live_sample_bp).takes(key))
     batch = world.buffer.take(1, max_count=10_000)
@@ -318,3 +319,70 @@ def test_an_open_breaker_suspends_the_windows() -> None:
     world.route.breaker.record(failed=True, now=0.0)
     world.serve(world.request(), BASELINE)
     assert not world.buffer.take(1).windows
+
+
+def shadowing(*mirrors: Mirror) -> Split:
+    """Build a split of which nobody holds the live traffic."""
+    return Split("bot", 1, "base", mirrors=mirrors)
+
+
+def test_candidates_share_captures() -> None:
+    """The mirrors of a route are nested: what the smallest takes is in all, in one capture."""
+    shares = {1: 3000, 2: 1000, 3: 300}
+    mirrors = (Mirror(n, f"r{n}", f"c{n}", share, 2500, "mirror") for n, share in shares.items())
+    world = World(shadowing(*mirrors), max_count=10_000)
+    for number in range(3000):
+        world.serve(world.request(f"key-{number}"), Assignment("baseline", "default"))
+    batch = world.buffer.take(1, max_count=10_000)
+    taken = {
+        rollout_id: {c.id for c in batch.captures if (rollout_id, "mirror") in c.pairs}
+        for rollout_id in shares
+    }
+    assert taken[3] < taken[2] < taken[1] == {capture.id for capture in batch.captures}
+    for rollout_id, share in shares.items():
+        expected = 3000 * share / 10_000
+        assert abs(len(taken[rollout_id]) - expected) < 5 * expected**0.5
+        assert batch.funnel[rollout_id, "mirror", "eligible"] == 3000
+        assert batch.funnel[rollout_id, "mirror", "pending"] == len(taken[rollout_id])
+    noise = {n: {c.id for c in batch.captures if (n, "noise") in c.pairs} for n in shares}
+    common = taken[2]
+    assert noise[1] & common != noise[2]
+
+
+def test_each_mirror_takes_the_requests_of_its_own_rollout() -> None:
+    """Another rollout's risk tiers and headers neither widen nor narrow whose requests it takes."""
+    low, beta = Eligibility(risk=("low",)), Eligibility(headers=(("x-beta", "1"),))
+    mirrors = (
+        Mirror(1, "r1", "c1", 10_000, 0, "mirror", eligible=low),
+        Mirror(2, "r2", "c2", 10_000, 0, "mirror", eligible=beta),
+        Mirror(3, "r3", "c3", 10_000, 0, "mirror"),
+    )
+    world = World(shadowing(*mirrors).evolve(eligible=Eligibility(risk=("low", "high"))))
+    for risk, raw, expected in (
+        ("low", {}, {1, 3}),
+        ("high", {}, {3}),
+        ("high", {b"x-beta": b"1"}, {2, 3}),
+        (None, {b"x-beta": b"1"}, {2}),
+        (None, {}, set()),
+    ):
+        world.serve(
+            world.request(risk=risk, raw=raw, eligible=risk is not None),
+            Assignment("baseline", "default"),
+        )
+        batch = world.buffer.take(1)
+        assert {rollout_id for c in batch.captures for rollout_id, _ in c.pairs} == expected
+        eligible = {r for (r, _, outcome) in batch.funnel if outcome == "eligible"}
+        assert eligible == expected
+    world.serve(world.request(partakes=False), Assignment("baseline", "default"))
+    assert world.buffer.take(1).empty
+
+
+def test_a_mirror_without_terms_of_its_own_follows_the_split() -> None:
+    """A split as older versions wrote it: whoever is not eligible is in no mirror's funnel."""
+    split = shadowing(Mirror(1, "r1", "c1", 10_000, 0, "m1")).evolve(
+        eligible=Eligibility(risk=("low",))
+    )
+    assert not split.has_own_terms
+    world = World(split)
+    world.serve(world.request(eligible=False, risk="high"), Assignment("baseline", "default"))
+    assert world.buffer.take(1).empty

@@ -17,7 +17,7 @@ from rollout.evidence import OVERALL, EvidenceState
 from rollout.measuring import measurements
 from rollout.policy import decide
 from rollout.spec import load_spec
-from rollout.spec_metrics import BINARY_METRICS, DEFAULT_MARGINS, MAX_CUSTOM
+from rollout.spec_metrics import BINARY_METRICS, DEFAULT_MARGINS, MAX_CUSTOM, SIGNALS
 from rollout.spec_schema import spec_json_schema
 from rollout.verdicts import verdicts
 
@@ -117,9 +117,22 @@ def test_every_built_in_metric_can_be_named_alone_and_has_a_margin() -> None:
     validator = jsonschema_rs.validator_for(spec_json_schema())
     assert {"ttft", "citation_valid", "inter_token_latency"} < set(BINARY_METRICS)
     for name, margin in DEFAULT_MARGINS.items():
-        document = {**BASE, "analysis": {"metrics": [{"name": name}]}}
-        assert load_spec(document).metric(name).margin == margin  # type: ignore[union-attr]
+        others = [] if name not in SIGNALS else [{"name": "error_rate"}]
+        document = {**BASE, "analysis": {"metrics": [{"name": name}, *others]}}
+        metric = load_spec(document).metric(name)
+        assert metric is not None
+        assert metric.margin == margin
+        assert metric.is_guardrail == (name not in SIGNALS)
         assert validator.is_valid(document)
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+def test_metrics_of_manner_act_where_that_is_said(name: str) -> None:
+    """By default they only warn; a role that is written stands."""
+    document = {**BASE, "analysis": {"metrics": [{"name": name, "role": "guardrail"}]}}
+    metric = load_spec(document).metric(name)
+    assert metric is not None
+    assert metric.is_guardrail
 
 
 def test_schema_knows_ones_own_metrics() -> None:

@@ -265,7 +265,11 @@ def test_cost_is_a_paired_relative_difference(case: Make) -> None:
     assert c.evidence.metrics["cost"].live == {}
 
 
-@pytest.mark.parametrize("name", ["escalation_rate", "abstention_rate", "citation_valid"])
+@pytest.mark.parametrize(
+    "name",
+    ["escalation_rate", "abstention_rate", "citation_valid", "known_failure_rate",
+     "over_refusal_rate", "under_refusal_rate", "repetition_rate", "language_match"],
+)  # fmt: skip
 def test_further_checks_are_compared_where_they_apply(case: Make, name: str) -> None:
     """Their failures come from the checks of the same name, on pairs and on live answers."""
     c = case(analysis={"metrics": [{"name": name}]})
@@ -358,3 +362,35 @@ def test_labels_and_every_judged_pair_reach_the_corrected_win_rate(case: Make) -
     labels = c.evidence.metrics["judge_win_rate"].labels
     assert (labels.n, labels.judged_n) == (1, 2)
     assert c.evidence.unreadable == 1
+
+
+def test_drawn_pairs_are_counted_by_segment_whatever_became_of_them(case: Make) -> None:
+    """Compared pairs, pairs without a verdict, and what never became a pair."""
+    c = case()
+
+    def pair(segment: str, *, kept: bool) -> Evidence:
+        made = c.pair(segment=segment)
+        return replace(made, payload={**made.payload, "kept": kept})
+
+    lost = {"segments": {"a": {"shed": 3, "over_size": 1}, "b": {"expired": 2}}}
+    c.add(c.pair(segment="old"))
+    assert c.evidence.subset is None
+    c.add(pair("a", kept=True), pair("b", kept=False), Evidence("dropped", NOW, lost))
+    assert c.evidence.subset.counts == (("a", 1, 4), ("b", 0, 3))
+    assert (c.evidence.pairs, c.evidence.unreadable) == (3, 0)
+    assert EvidenceState.from_json(json.loads(json.dumps(c.evidence.to_json()))) == c.evidence
+    c.add(Evidence("dropped", NOW, {"segments": {"a": {"shed": -1}}}))
+    assert c.evidence.unreadable == 1
+
+
+def test_pairs_that_people_could_not_be_asked_about_stand_beside_no_label(
+    case: Callable[..., Any],
+) -> None:
+    """Where people are asked, only pairs that could be drawn count beside their labels."""
+    c = case()
+    asked = c.pair(score=1.0, judge="win")
+    for chance in (0.1, None, 0.6):
+        c.add(replace(asked, payload={**asked.payload, "review_probability": chance}))
+    known = c.evidence.metrics["judge_win_rate"]
+    assert known.labels.judged_n == 2
+    assert known.paired[""].n == 3

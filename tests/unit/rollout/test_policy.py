@@ -11,6 +11,7 @@ import pytest
 from gateway.store.evidence import Evidence
 from rollout.policy import decide
 from rollout.states import ACTIVE, Phase
+from rollout.statistics.subset import SubsetState
 
 NOW = 10_000.0
 Make = Callable[..., Any]
@@ -333,6 +334,33 @@ def test_lost_sample_ratio_holds(case: Make) -> None:
     decision = _decide(c)
     assert decision.action == "hold"
     assert "instead of 10.0%" in decision.reason
+
+
+@pytest.mark.parametrize(("setting", "action"), [("hold", "hold"), ("pause", "pause")])
+def test_pairs_that_were_lost_unfairly_hold_or_pause(case: Make, setting: str, action: str) -> None:
+    """A proven candidate goes no further while one segment's pairs are lost more than others'."""
+    c = case(on_sample_ratio_mismatch=setting)
+    c.prove()
+    lost = {"a": {"expired": 4}, "b": {"expired": 4}}
+    fair = SubsetState().update("a", compared=600).update("b", compared=60)
+    c.evidence = replace(c.evidence, subset=fair)
+    c.add(Evidence("dropped", NOW, {"segments": lost}))
+    assert _decide(c).action == "advance"
+    c.add(Evidence("dropped", NOW, {"segments": {"b": {"over_size": 60}}}))
+    decision = _decide(c)
+    assert decision.action == action
+    assert decision.pause_reason == ("sample_ratio" if action == "pause" else None)
+    assert "segment 'b' is 9.1% of the pairs that were compared and 17.0%" in decision.reason
+
+
+def test_a_loss_that_is_proven_but_small_does_not_hold(case: Make) -> None:
+    """A few per cent of one segment's pairs change no mix that anybody would notice."""
+    c = case()
+    c.prove()
+    subset = SubsetState().update("a", compared=50_000).update("b", compared=4900, dropped=100)
+    assert subset.log_e > 7
+    c.evidence = replace(c.evidence, subset=subset)
+    assert _decide(c).action == "advance"
 
 
 def test_lost_sample_ratio_pauses_by_the_spec(case: Make) -> None:

@@ -106,16 +106,25 @@ def test_the_evidence_of_a_pair(pair: Build) -> None:
         "empty_rate": [0, None],
         "format_valid": [0, None],
         "tool_contract": [None, None],
+        "known_failure_rate": [None, None],
         "refusal_rate": [0, None],
+        "over_refusal_rate": [None, None],
+        "under_refusal_rate": [None, None],
         "truncation_rate": [0, None],
         "latency": [None, 1],
+        "repetition_rate": [None, None],
+        "language_match": [None, None],
+        "tool_call_rate": [None, None],
         "escalation_rate": [0, None],
         "abstention_rate": [0, None],
         "citation_valid": [None, None],
+        "self_justification_rate": [0, None],
+        "overconfidence_rate": [0, None],
     }
     assert payload["values"]["latency"] == [None, 60.0]
     assert (payload["judge"], payload["score"], payload["cluster"]) == ("not_needed", -1.0, "k")
     assert payload["values"]["output_tokens"] == [2.0, None]
+    assert payload["values"]["words"] == [1.0, None]
     assert payload["values"]["cost"] == [None, None]
 
 
@@ -181,5 +190,6 @@ def test_the_evidence_of_a_live_answer(pair: Build) -> None:
     assert payload["failures"]["error_rate"] == 0
     assert (payload["variant"], payload["weight_bp"]) == ("candidate", 500)
     assert payload["values"] == {
-        "latency": None, "ttft": None, "inter_token": None, "output_tokens": 1.0, "cost": None,
+        "latency": None, "ttft": None, "inter_token": None, "output_tokens": 1.0, "words": 1.0,
+        "cost": None,
     }  # fmt: skip
