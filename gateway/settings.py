@@ -28,6 +28,7 @@ from pydantic import (
 )
 
 from gateway.errors import SettingsError
+from gateway.settings_health import JudgeHealthSettings
 from gateway.settings_values import ByteSize, Duration, Name, Port, parse_bytes, parse_duration
 from gateway.settings_values import Section as _Section
 
@@ -38,6 +39,7 @@ __all__ = [
     "Deployment",
     "Escalation",
     "GatewaySettings",
+    "JudgeHealthSettings",
     "JudgeSettings",
     "Manifest",
     "Route",
@@ -383,6 +385,9 @@ class JudgeSettings(_Section):
     max_concurrency: int = Field(16, ge=1, description="Calls in flight.")
     dollars_per_million_input_tokens: float = Field(0.0, ge=0, description="Price of input.")
     dollars_per_million_output_tokens: float = Field(0.0, ge=0, description="Price of output.")
+    health: JudgeHealthSettings = Field(
+        default_factory=JudgeHealthSettings, description="How the judge itself is examined."
+    )
 
 
 class Client(_Section):
@@ -556,6 +561,14 @@ def _resolve_files(document: dict[str, Any], folder: Path) -> None:
         if not rubric.is_file():
             raise SettingsError(f"can't read {judge['rubric']}: no such file", field="judge.rubric")
         judge["rubric"] = str(rubric)
+    health = judge.get("health") if isinstance(judge, dict) else None
+    if isinstance(health, dict) and isinstance(health.get("anchors"), str):
+        anchors = folder / health["anchors"]
+        if not anchors.is_file():
+            raise SettingsError(
+                f"can't read {health['anchors']}: no such file", field="judge.health.anchors"
+            )
+        health["anchors"] = str(anchors)
     deployments = document.get("deployments")
     for deployment in deployments.values() if isinstance(deployments, dict) else ():
         for key in _FILES if isinstance(deployment, dict) else ():

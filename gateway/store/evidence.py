@@ -26,7 +26,9 @@ __all__ = [
 EVIDENCE_CHANNEL = "coalmine_evidence"
 """PostgreSQL channel on which a rollout's id is announced when evidence has arrived."""
 
-EvidenceKind = Literal["pair", "noise", "live", "window", "breaker", "outcome", "query", "label"]
+EvidenceKind = Literal[
+    "pair", "noise", "live", "window", "breaker", "outcome", "query", "label", "judge_health"
+]
 
 
 @dataclass(frozen=True, slots=True)
