@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from rollout.clustering import OpenCluster
+from rollout.judge_health import JudgeHealth
 from rollout.spec import MetricSpec, RolloutSpec
 from rollout.spec_metrics import LATENCIES, RELATIVE_METRICS
 from rollout.statistics import (
@@ -33,6 +34,7 @@ __all__ = [
     "EvidenceState",
     "MetricEvidence",
     "Reading",
+    "Trusted",
     "begin_step",
     "is_live",
     "start_evidence",
@@ -134,6 +136,40 @@ class MetricEvidence:
 
 
 @dataclass(frozen=True, slots=True)
+class Trusted:
+    """What would be known had the verdicts since the judge's last pass never come.
+
+    Kept beside the state while there are such verdicts, and put in its place when the judge fails:
+    the judge's ``metric``, the ``open`` clusters with the judge's sums alone, ``recent`` and
+    ``log_harm`` as in :class:`EvidenceState`.
+    """
+
+    metric: MetricEvidence
+    open: tuple[OpenCluster, ...]
+    recent: str
+    log_harm: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON document; :meth:`from_json` is its inverse."""
+        return {
+            "metric": self.metric.to_json(),
+            "open": [cluster.to_json() for cluster in self.open],
+            "recent": self.recent,
+            "log_harm": self.log_harm,
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Trusted:
+        """Build the value from its JSON document."""
+        return cls(
+            MetricEvidence.from_json(document["metric"]),
+            tuple(map(OpenCluster.from_json, document["open"])),
+            document["recent"],
+            document["log_harm"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class EvidenceState:
     """Everything that the policy looks at.
 
@@ -146,7 +182,9 @@ class EvidenceState:
     missing data and nothing else. ``open`` holds the users whose pairs are being made into one,
     ``seen`` those whose first pair has counted (see :mod:`rollout.clustering`). ``log_harm`` is
     the natural log of the guardrails' capital on harm, which outlives steps and epochs (see
-    :mod:`rollout.capital`).
+    :mod:`rollout.capital`). ``judge_health`` is what its control pairs say of the judge, ``None``
+    where it is not examined; ``trusted`` is set while verdicts wait for its next pass (see
+    :mod:`rollout.quarantine`).
     """
 
     metrics: Mapping[str, MetricEvidence]
@@ -169,6 +207,8 @@ class EvidenceState:
     open: tuple[OpenCluster, ...] = ()
     seen: ClusterMeans | None = None
     log_harm: float = 0.0
+    judge_health: JudgeHealth | None = None
+    trusted: Trusted | None = None
 
     @property
     def consecutive_judge_errors(self) -> int:
@@ -189,12 +229,15 @@ class EvidenceState:
         document["breakers"] = dict(self.breakers)
         document["open"] = [cluster.to_json() for cluster in self.open]
         document["seen"] = self.seen.to_json() if self.seen else None
+        document["judge_health"] = asdict(self.judge_health) if self.judge_health else None
+        document["trusted"] = self.trusted.to_json() if self.trusted else None
         return document
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> EvidenceState:
         """Build the state from its JSON document."""
         ratio, seen = document["sample_ratio"], document.get("seen")
+        health, trusted = document.get("judge_health"), document.get("trusted")
         return cls(
             **{
                 **document,
@@ -206,6 +249,8 @@ class EvidenceState:
                 "breakers": dict(document["breakers"]),
                 "open": tuple(map(OpenCluster.from_json, document.get("open", ()))),
                 "seen": ClusterMeans.from_json(seen) if seen else None,
+                "judge_health": JudgeHealth(**health) if health else None,
+                "trusted": Trusted.from_json(trusted) if trusted else None,
             }
         )
 
