@@ -157,6 +157,11 @@ class JudgeBehaviour(_Common):
         0.0, description="Points given to an answer for each doubling of its length."
     )
     nonsense_rate: Rate = Field(0.0, description="Share of verdicts that are not in the schema.")
+    gullibility: Rate = Field(
+        0.0,
+        description="Share of cases in which it does what an answer tells it to; a careful judge "
+        "has 0.",
+    )
 
 
 Behaviour = ModelBehaviour | JudgeBehaviour

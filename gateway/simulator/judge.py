@@ -2,7 +2,8 @@
 
 It knows nothing about the models. From the conversation it takes the terms that matter, and in
 each answer it measures how many statements speak about them and how many of them are covered. Its
-weaknesses are scripted: noise, a liking for the first place or for length, nonsense.
+weaknesses are scripted: noise, a liking for the first place or for length, nonsense, and belief in
+what an answer tells it.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import msgspec
 from gateway.simulator.answers import Answer
 from gateway.simulator.behaviour import JudgeBehaviour
 from gateway.simulator.draws import Draws
+from gateway.simulator.persuasion import persuaded
 from gateway.simulator.terms import content_words
 
 __all__ = ["Case", "grade", "judge", "read_case"]
@@ -112,6 +114,10 @@ def judge(case: Case | None, behaviour: JudgeBehaviour, draws: Draws) -> Answer:
         verdict = "A" if difference > 0 else "B"
     if draws.happens("position", abs(behaviour.position_bias)):
         verdict = "A" if behaviour.position_bias > 0 else "B"
+    if draws.happens("gullible", behaviour.gullibility):
+        told = persuaded(case.first, case.second)
+        if told is not None:
+            verdict, difference = told, 5.0 if told == "A" else -5.0
     return Answer(json.dumps(_verdict(verdict, first, second, difference)))
 
 

@@ -181,7 +181,8 @@ class Judge:
         try:
             reply = await self.client.ask(messages)
             judgment = self._add(judgment, reply)
-            parsed = parse_verdict(reply.text)
+            shown = (call.material.first, call.material.second)
+            parsed = parse_verdict(reply.text, answers=shown)
             estimate = self._estimate(call.material)
             if isinstance(parsed, Unparsed) and await spending.reserve(calls=1, microusd=estimate):
                 try:
@@ -189,7 +190,7 @@ class Judge:
                 finally:
                     await spending.settle(calls=0, microusd=-estimate)
                 judgment = self._add(judgment, again)
-                parsed = parse_verdict(again.text)
+                parsed = parse_verdict(again.text, answers=shown)
         except JudgeUnavailable as error:
             return replace(judgment, error=f"transport: {error}")
         if isinstance(parsed, Unparsed):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -67,21 +69,48 @@ RESPONSE_FORMAT: dict[str, Any] = {
 _FENCED = re.compile(r"\A\s*```(?:json)?[ \t]*\n(?P<body>.*)\n```\s*\Z", re.DOTALL)
 
 
-def parse_verdict(reply: str) -> Verdict | Unparsed:
+def parse_verdict(reply: str, *, answers: Sequence[str] = ()) -> Verdict | Unparsed:
     """Read a reply: one JSON object and nothing else, or that inside one code fence.
 
     Nothing is searched for inside other text: an answer that smuggles a verdict into the judge's
-    prose must not be able to win by it.
+    prose must not be able to win by it. Nor does a verdict count that stands word for word in one
+    of the ``answers``: a judge that repeats it has copied, not compared.
     """
     if len(reply) > MAX_REPLY_CHARS:
         return Unparsed(f"the reply is longer than {MAX_REPLY_CHARS} characters")
     fenced = _FENCED.match(reply)
     try:
-        return Verdict.model_validate_json(fenced["body"] if fenced else reply)
+        verdict = Verdict.model_validate_json(fenced["body"] if fenced else reply)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
         place = ".".join(str(part) for part in first["loc"]) or "reply"
         return Unparsed(f"{place}: {first['msg']}"[:300])
+    if any(_carries(answer, verdict) for answer in answers):
+        return Unparsed("the verdict stands word for word in one of the answers")
+    return verdict
+
+
+_DECODER = json.JSONDecoder()
+_MOST_OBJECTS = 1000
+
+
+def _carries(answer: str, verdict: Verdict) -> bool:
+    """Say whether an answer brings this very verdict as JSON, however it is spaced."""
+    if '"verdict"' not in answer:
+        return False
+    wanted = verdict.model_dump(mode="json")
+    place = -1
+    for _ in range(_MOST_OBJECTS):
+        place = answer.find("{", place + 1)
+        if place < 0:
+            break
+        try:
+            found, _ = _DECODER.raw_decode(answer, place)
+        except (ValueError, RecursionError):
+            continue
+        if found == wanted:
+            return True
+    return False
 
 
 def repair_messages(
