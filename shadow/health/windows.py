@@ -168,13 +168,12 @@ def first_verdicts(session: Session, identity: str) -> dict[str, float]:
     return {row.anchor: row.score for row in rows}
 
 
-def last_anchors(session: Session, rollout_id: int, rubric: str) -> JudgeHealthRow | None:
-    """Return one of the anchors that were judged last for a rollout with a rubric."""
+def last_anchors(session: Session, rubric: str) -> JudgeHealthRow | None:
+    """Return one of the anchors that were judged last with a rubric, for whichever rollout."""
     return session.exec(
         select(JudgeHealthRow)
         .where(
             JudgeHealthRow.kind == "anchor",
-            JudgeHealthRow.rollout_id == rollout_id,
             JudgeHealthRow.rubric == rubric,
             col(JudgeHealthRow.model) != "",
         )
