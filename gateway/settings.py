@@ -29,6 +29,7 @@ from pydantic import (
 
 from gateway.errors import SettingsError
 from gateway.settings_health import JudgeHealthSettings
+from gateway.settings_judge import FirstStage, JudgeSettings, LocalJudge
 from gateway.settings_values import ByteSize, Duration, Name, Port, parse_bytes, parse_duration
 from gateway.settings_values import Section as _Section
 
@@ -38,9 +39,11 @@ __all__ = [
     "ControlSettings",
     "Deployment",
     "Escalation",
+    "FirstStage",
     "GatewaySettings",
     "JudgeHealthSettings",
     "JudgeSettings",
+    "LocalJudge",
     "Manifest",
     "Route",
     "Settings",
@@ -176,7 +179,7 @@ class WorkerSettings(_Section):
 
     metrics_port: Port = Field(8092, description="Port of /metrics.")
     metrics_host: str = Field("127.0.0.1", description="Address of the /metrics listener.")
-    concurrency: int = Field(16, ge=1, le=1024, description="Pairs in work at a time.")
+    concurrency: int = Field(16, ge=1, le=10_000, description="Pairs in work at a time.")
     claim_batch: int = Field(32, ge=1, le=1000, description="Pairs claimed in one transaction.")
     claim_lease: Duration = Field(
         180.0, gt=0, description="Seconds until a claimed pair is given to another worker."
@@ -365,6 +368,12 @@ class Route(_Section):
     risk: str | None = Field(
         None, description="Where a request's risk tier stands: header:NAME or metadata.KEY."
     )
+    rubric: str | None = Field(
+        None, description="Path of the judge's rubric for this route; unset: the judge's own."
+    )
+    criteria: tuple[Annotated[str, Field(min_length=3, max_length=2000)], ...] = Field(
+        (), description="Sentences that the judge weighs on this route, added to the rubric."
+    )
 
     @field_validator("segment", "risk")
     @classmethod
@@ -374,20 +383,6 @@ class Route(_Section):
         ):
             raise ValueError("is no place in a request; write header:NAME or metadata.KEY")
         return value
-
-
-class JudgeSettings(_Section):
-    """The LLM judge that compares two answers."""
-
-    deployment: Name = Field(description="Deployment that judges; never one that serves an arm.")
-    rubric: str | None = Field(None, description="Path of the rubric, or none for the built-in.")
-    timeout: Duration = Field(60.0, gt=0, description="Seconds for one call.")
-    max_concurrency: int = Field(16, ge=1, description="Calls in flight.")
-    dollars_per_million_input_tokens: float = Field(0.0, ge=0, description="Price of input.")
-    dollars_per_million_output_tokens: float = Field(0.0, ge=0, description="Price of output.")
-    health: JudgeHealthSettings = Field(
-        default_factory=JudgeHealthSettings, description="How the judge itself is examined."
-    )
 
 
 class Client(_Section):
@@ -452,18 +447,23 @@ class Settings(_Section):
                     f"routes.{name}.baseline: no deployment is called {route.baseline!r}; "
                     f"declared are: {known}"
                 )
-        if self.judge is not None:
-            if self.judge.deployment not in self.deployments:
+        judges = self.judge.deployments() if self.judge is not None else {}
+        for field, judge in judges.items():
+            if judge not in self.deployments:
                 raise ValueError(
-                    f"judge.deployment: no deployment is called {self.judge.deployment!r}; "
-                    f"declared are: {known}"
+                    f"{field}: no deployment is called {judge!r}; declared are: {known}"
                 )
             for name, route in self.routes.items():
-                if route.baseline == self.judge.deployment:
+                if route.baseline == judge:
                     raise ValueError(
-                        f"judge.deployment: {self.judge.deployment!r} also serves the route "
-                        f"{name!r}; a judge never judges itself"
+                        f"{field}: {judge!r} also serves the route {name!r}; "
+                        "a judge never judges itself"
                     )
+        if len(set(judges.values())) < len(judges):
+            raise ValueError(
+                "judge.first_stage.deployment: is the judge itself; name a cheaper deployment, "
+                "or leave first_stage out"
+            )
         names = [client.name for client in self.clients]
         if len(set(names)) != len(names):
             raise ValueError("clients: two clients have the same name")
@@ -555,12 +555,13 @@ def _resolve_files(document: dict[str, Any], folder: Path) -> None:
                 raise SettingsError(f"can't read {schema}: {error.strerror}", field=field) from None
             except ValueError as error:
                 raise SettingsError(f"{schema} is not JSON: {error}", field=field) from None
+        _resolve_rubric(route, f"routes.{name}.rubric", folder)
     judge = document.get("judge")
-    if isinstance(judge, dict) and isinstance(judge.get("rubric"), str):
-        rubric = folder / judge["rubric"]
-        if not rubric.is_file():
-            raise SettingsError(f"can't read {judge['rubric']}: no such file", field="judge.rubric")
-        judge["rubric"] = str(rubric)
+    _resolve_rubric(judge, "judge.rubric", folder)
+    first = judge.get("first_stage") if isinstance(judge, dict) else None
+    local = first.get("local") if isinstance(first, dict) else None
+    if isinstance(local, dict) and isinstance(local.get("path"), str):
+        local["path"] = str(folder / local["path"])
     health = judge.get("health") if isinstance(judge, dict) else None
     if isinstance(health, dict) and isinstance(health.get("anchors"), str):
         anchors = folder / health["anchors"]
@@ -574,6 +575,14 @@ def _resolve_files(document: dict[str, Any], folder: Path) -> None:
         for key in _FILES if isinstance(deployment, dict) else ():
             if isinstance(deployment.get(key), str):
                 deployment[key] = str(folder / deployment[key])
+
+
+def _resolve_rubric(section: Any, field: str, folder: Path) -> None:
+    if isinstance(section, dict) and isinstance(section.get("rubric"), str):
+        rubric = folder / section["rubric"]
+        if not rubric.is_file():
+            raise SettingsError(f"can't read {section['rubric']}: no such file", field=field)
+        section["rubric"] = str(rubric)
 
 
 def _settings_error(error: ValidationError) -> SettingsError:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from shadow.answer import Answer, Choice, visible
 from shadow.checks import HARD, CheckResult
 from shadow.checks.tool_contract import call_multiset
-from shadow.judge.judge import Judged
+from shadow.judge.outcome import Judged
 from shadow.pair import Pair
 
 DecidedBy = Literal["check", "identical", "judge"]
@@ -29,16 +29,25 @@ class Decision:
     decided_by: DecidedBy | None = None
     reason: str = ""
     failed: dict[str, list[str]] = field(default_factory=dict)
+    stage: str | None = None
+    asked: str | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """Return the document kept as the pair's `comparison`."""
-        return {
+        """Return the document kept as the pair's `comparison`.
+
+        `stage` and `asked` say which stage of the judge decided, and why it was asked; a pair that
+        no judge saw has neither.
+        """
+        document: dict[str, Any] = {
             "decided_by": self.decided_by,
             "result": self.judge,
             "score": self.score,
             "reason": self.reason,
             "failed": self.failed,
         }
+        if self.stage is not None:
+            document |= {"stage": self.stage, "asked": self.asked}
+        return document
 
 
 def decide_by_checks(pair: Pair, checks: Sequence[CheckResult]) -> Decision | None:
@@ -76,7 +85,14 @@ def decide_by_judge(judged: Judged) -> Decision:
     """Turn the judge's work into a decision; only two verdicts make a score."""
     if judged.comparison is not None:
         result = judged.comparison
-        return Decision("compared", result.result, result.score, "judge")
+        return Decision(
+            "compared",
+            result.result,
+            result.score,
+            "judge",
+            stage=judged.stage,
+            asked=judged.asked,
+        )
     word = "error" if judged.status == "judge_error" else judged.status
     return Decision(judged.status, word, reason=judged.reason)
 

@@ -18,7 +18,7 @@ from shadow.budget import DailyBudget
 from shadow.checks import CheckResult, run_checks
 from shadow.compare import NO_JUDGE, Decision, decide_by_checks, decide_by_judge
 from shadow.evidence import live_payload, pair_payload, without_delivery
-from shadow.judge import Judge, Judgment, refuse_self_judging
+from shadow.judge import Comparer, Judgment, Situation, refuse_self_judging
 from shadow.lag import LoopLag
 from shadow.mirror import Mirrored, MirrorTarget
 from shadow.pair import Arm, Pair, Prompt, UnreadableRequest, read_prompt
@@ -41,7 +41,7 @@ class Evaluator:
         store: Store,
         *,
         environ: Mapping[str, str],
-        judge: Judge | None,
+        judge: Comparer | None,
         clock: Callable[[], float],
         rng: Random,
         mirrored: Callable[[Plan, Arm], None] = lambda _plan, _arm: None,
@@ -151,7 +151,9 @@ class Evaluator:
         except SettingsError as error:
             return Decision("judge_error", "error", reason=str(error)), ()
         budget = DailyBudget(self._store, plan.rollout_id, plan.limits, self._clock)
-        judged = await self._judge.compare(pair, budget)
+        capture = claim.capture
+        situation = Situation(plan.route, claim.segment, capture.risk)
+        judged = await self._judge.compare(pair, budget, situation)
         return decide_by_judge(judged), judged.judgments
 
     def _live(self, claim: Claim, plan: Plan, prompt: Prompt, captured: Arm) -> Finished:
@@ -238,7 +240,7 @@ class Evaluator:
             rollout_id=claim.rollout_id,
             order=judgment.order,
             verdict=verdict.verdict if verdict else None,
-            scores=verdict.scores.model_dump() if verdict else None,
+            scores=verdict.scores.model_dump() if verdict and verdict.scores else None,
             evidence=_storable(verdict.evidence) if verdict else None,
             severity=verdict.severity if verdict else None,
             model=judgment.model,
@@ -251,6 +253,11 @@ class Evaluator:
             latency_s=judgment.latency_s,
             cached=judgment.cached,
             created_at=self._clock(),
+            stage=judgment.stage,
+            asked=judgment.asked,
+            probability=judgment.probability,
+            rubric=judgment.rubric,
+            rubric_hash=judgment.rubric_hash,
         )
 
 

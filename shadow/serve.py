@@ -5,11 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import secrets
 import time
 from collections.abc import Callable, Mapping
-from importlib.resources import files
-from pathlib import Path
 from random import Random
 
 from prometheus_client import CollectorRegistry, start_http_server
@@ -18,13 +15,10 @@ from gateway.errors import SettingsError, StoreUnavailable
 from gateway.settings import Settings
 from gateway.store.engine import Store, open_store
 from gateway.store.replicas import this_replica
-from gateway.upstream import outbound
 from shadow.evaluate import Evaluator
-from shadow.judge import Judge
-from shadow.judge.cache import JudgeCache
-from shadow.judge.client import JudgeClient
+from shadow.judge.build import build_judge
+from shadow.judge.rubrics import read_rubrics
 from shadow.metrics import WorkerMetrics
-from shadow.prices import Prices
 from shadow.worker import Worker
 
 _log = logging.getLogger("coalmine.worker")
@@ -75,13 +69,14 @@ def build_worker(
     rng: Random | None = None,
 ) -> Worker:
     """Put a worker together on an open store. Call it inside the event loop that runs it."""
+    rng = rng or Random()
     evaluator = Evaluator(
         settings,
         store,
         environ=environ,
-        judge=build_judge(settings, store, environ=environ, rubric=rubric),
+        judge=build_judge(settings, store, environ=environ, rubric=rubric, rng=rng),
         clock=clock,
-        rng=rng or Random(),
+        rng=rng,
         mirrored=metrics.mirrored,
     )
     return Worker(
@@ -94,45 +89,9 @@ def build_worker(
     )
 
 
-def build_judge(
-    settings: Settings, store: Store, *, environ: Mapping[str, str], rubric: str
-) -> Judge | None:
-    """Return the judge of the settings, or None where none is declared."""
-    declared = settings.judge
-    if declared is None:
-        return None
-    deployment = settings.deployments[declared.deployment]
-    client = JudgeClient(
-        base_url=deployment.base_url,
-        model=deployment.model,
-        api_key=deployment.api_key(environ),
-        timeout_s=declared.timeout,
-        max_concurrency=declared.max_concurrency,
-        parameters=deployment.parameters,
-        outbound=outbound(declared.deployment, deployment, environ),
-    )
-    return Judge(
-        client,
-        endpoint=deployment.base_url,
-        rubric=rubric,
-        nonce=lambda: secrets.token_hex(8),
-        cache=JudgeCache(store),
-        prices=Prices(
-            declared.dollars_per_million_input_tokens, declared.dollars_per_million_output_tokens
-        ),
-    )
-
-
 def read_rubric(settings: Settings) -> str:
     """Return the judge's rubric: the file that the settings name, or the built-in one."""
-    if settings.judge is None or settings.judge.rubric is None:
-        return files("shadow.judge").joinpath("rubric.md").read_text(encoding="utf-8")
-    try:
-        return Path(settings.judge.rubric).read_text(encoding="utf-8")
-    except (OSError, UnicodeError) as error:
-        raise SettingsError(
-            f"can't read {settings.judge.rubric}: {error}", field="judge.rubric"
-        ) from None
+    return read_rubrics(settings).default.text
 
 
 async def _migrated(store: Store, stop: asyncio.Event) -> bool:

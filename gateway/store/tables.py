@@ -209,7 +209,8 @@ class PairRow(SQLModel, table=True):
 class JudgmentRow(SQLModel, table=True):
     """One call of the judge: one order of one pair, with its verdict or its error.
 
-    ``order`` is ``AB`` when the baseline stood first and ``BA`` when the candidate did.
+    ``order`` is ``AB`` when the baseline stood first and ``BA`` when the candidate did. ``stage``
+    (first, final) was ``asked`` for a reason, with a ``probability`` below 1 where it was drawn.
     """
 
     __tablename__: ClassVar[Any] = "judgment"
@@ -233,6 +234,11 @@ class JudgmentRow(SQLModel, table=True):
     latency_s: float = 0.0
     cached: bool = False
     created_at: float
+    stage: str | None = None
+    asked: str | None = None
+    probability: float | None = None
+    rubric: str | None = None
+    rubric_hash: str | None = None
 
 
 class JudgeCacheRow(SQLModel, table=True):

@@ -127,17 +127,17 @@ def _former(session: Session, identities: Sequence[str]) -> float | None:
 
 def live_biases(session: Session, rollout_id: int) -> tuple[Biases, ...]:
     """Return the biases over the latest judged pairs, overall and by segment."""
-    pairs: dict[int, dict[str, Any]] = {}
+    pairs: dict[tuple[int, str], dict[str, Any]] = {}
     statement = (
-        select(JudgmentRow.pair_id, JudgmentRow.order, JudgmentRow.verdict)
+        select(JudgmentRow.pair_id, JudgmentRow.stage, JudgmentRow.order, JudgmentRow.verdict)
         .where(JudgmentRow.rollout_id == rollout_id, col(JudgmentRow.verdict).is_not(None))
         .order_by(col(JudgmentRow.id).desc())
         .limit(2 * MOST_PAIRS)
     )
-    for judged, order, verdict in session.exec(statement).all():
-        pairs.setdefault(judged, {}).setdefault(order, verdict)
+    for judged, stage, order, verdict in session.exec(statement).all():
+        pairs.setdefault((judged, stage or ""), {}).setdefault(order, verdict)
     known: dict[int, tuple[str | None, Any]] = {}
-    ids = sorted(pairs)
+    ids = sorted({judged for judged, _ in pairs})
     for start in range(0, len(ids), 500):
         chosen = col(PairRow.id).in_(ids[start : start + 500])
         query = select(PairRow.id, PairRow.segment, PairRow.checks).where(chosen)
@@ -146,7 +146,7 @@ def live_biases(session: Session, rollout_id: int) -> tuple[Biases, ...]:
     return measure(
         [
             JudgedPair(known[each][0], sides["AB"], sides["BA"], _tokens(known[each][1]))
-            for each, sides in pairs.items()
+            for (each, _), sides in pairs.items()
             if {"AB", "BA"} <= sides.keys() and each in known
         ]
     )

@@ -18,13 +18,27 @@ from shadow.judge.prompt import SYSTEM, TEMPLATE, USER, Material
 
 
 def cache_key(
-    *, endpoint: str, model: str, parameters: dict[str, Any], rubric: str, material: Material
+    *,
+    endpoint: str,
+    model: str,
+    parameters: dict[str, Any],
+    rubric: str,
+    material: Material,
+    judge: str = "",
+    version: str = "",
+    stage: str = "final",
+    replicate: int = 0,
 ) -> str:
     """Return the SHA-256 of the canonical JSON of all that a verdict depends on.
 
-    The order of the answers is part of `material`; the nonce is not, for it decides nothing.
+    `judge` and `version` are the deployment's name and revision. The order of the answers is part
+    of `material`; the nonce is not, for it decides nothing. A verdict that is wanted anew, as for
+    a measure of how far the judge repeats itself, has another `replicate`.
     """
     document = {
+        "judge": [judge, version],
+        "stage": stage,
+        "replicate": replicate,
         "endpoint": endpoint,
         "model": model,
         "parameters": parameters,

@@ -11,6 +11,7 @@ from random import Random
 from typing import Any
 
 from openai import (
+    DEFAULT_CONNECTION_LIMITS,
     APIConnectionError,
     APIError,
     APIStatusError,
@@ -88,6 +89,10 @@ class JudgeClient:
             http_client=DefaultAsyncHttpxClient(
                 verify=outbound.verify,
                 proxy=outbound.proxy_url,
+                # As many connections as calls in flight: none waits for another's to be free.
+                limits=type(DEFAULT_CONNECTION_LIMITS)(
+                    max_connections=max_concurrency, max_keepalive_connections=max_concurrency
+                ),
                 timeout=timeout_s,
                 trust_env=False,
             ),
@@ -112,8 +117,12 @@ class JudgeClient:
         """The sampling parameters in use; part of the cache's key."""
         return dict(self._parameters)
 
-    async def ask(self, messages: Messages) -> Reply:
-        """Send one call; retry what may pass. Raises `JudgeUnavailable`."""
+    async def ask(self, messages: Messages | Callable[[], Messages]) -> Reply:
+        """Send one call; retry what may pass. Raises `JudgeUnavailable`.
+
+        A function that returns the messages is called when it is this call's turn, and again for a
+        retry, so that a call that waits holds no prompt.
+        """
         if self._clock() < self._paused_until:
             raise JudgeUnavailable("no reply in time lately; it is asked again soon")
         attempt = 0
@@ -121,7 +130,8 @@ class JudgeClient:
             sent = self.parameters
             try:
                 async with self._slots:
-                    return await self._once(messages, sent)
+                    written = messages() if callable(messages) else messages
+                    return await self._once(written, sent)
             except APIStatusError as error:
                 if self._without_refused(error, sent):
                     continue

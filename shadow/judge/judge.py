@@ -1,24 +1,27 @@
-"""Judging one pair in both orders: cache, budget, call, one repair, and what came of it."""
+"""One hosted judge, one pair: cache, budget, call, one repair, and what came of it."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol
+from dataclasses import dataclass, replace
+from random import Random
 
 from pydantic import ValidationError
 
 from gateway.errors import StoreError
-from shadow.answer import Answer
-from shadow.judge.cache import JudgeCache, Kept, cache_key
+from shadow.judge.cache import JudgeCache, cache_key
 from shadow.judge.client import MAX_OUTPUT_TOKENS, JudgeClient, JudgeUnavailable, Reply
-from shadow.judge.pairwise import Comparison, Order, combine
+from shadow.judge.outcome import Judged, Judgment, Situation, Spending, Stage
+from shadow.judge.pairwise import Order, OrderPolicy, compared
 from shadow.judge.parse import Unparsed, Verdict, parse_verdict, repair_messages
-from shadow.judge.prompt import SYSTEM, USER, Material, material, render
+from shadow.judge.prompt import SYSTEM, USER, Material, Messages, material, render
+from shadow.judge.rubrics import Rubric, Rubrics
 from shadow.pair import Pair
 from shadow.prices import Prices
+
+__all__ = ["MAX_PROMPT_CHARS", "Judge", "Judged", "Judgment", "Spending"]
 
 _log = logging.getLogger("coalmine.worker")
 
@@ -29,164 +32,178 @@ _CHARS_PER_TOKEN = 3
 """Few, so that what is reserved is rather too much than too little."""
 
 
-class Spending(Protocol):
-    """Money for the judge, as one pair sees it."""
-
-    async def reserve(self, *, calls: int, microusd: int) -> bool:
-        """Set the most that `calls` calls may cost aside; False where the budget is used up."""
-
-    async def settle(self, *, calls: int, microusd: int) -> None:
-        """Add what was spent beyond what was reserved (negative: give back)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Judgment:
-    """One order of one pair: a verdict, or an error with the transcript that shows it."""
-
-    order: Order
-    model: str
-    verdict: Verdict | None = None
-    error: str | None = None
-    transcript: str | None = None
-    fingerprint: str | None = None
-    input_tokens: int = 0
-    output_tokens: int = 0
-    cost_microusd: int = 0
-    latency_s: float = 0.0
-    cached: bool = False
-    key: str | None = None
-
-    @property
-    def kept(self) -> Kept | None:
-        """The verdict for the cache; None for an error, and for one that came from there."""
-        if self.verdict is None or self.key is None:
-            return None
-        return Kept(self.key, self.verdict, self.model, self.fingerprint)
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """What judging came to. `comparison` is there only for `status` judged."""
-
-    status: Literal["judged", "judge_error", "budget_exhausted", "unjudgeable"]
-    judgments: tuple[Judgment, ...] = ()
-    comparison: Comparison | None = None
-    reason: str = ""
-
-
 @dataclass(frozen=True, slots=True)
 class _Call:
     order: Order
     material: Material
     key: str
-    kept: dict[str, Any] | None = field(default=None)
+    kept: Judgment | None = None
 
 
 class Judge:
-    """One judge with its rubric. `nonce` returns new random text for every call."""
+    """One judge with its rubrics. `nonce` returns new random text for every call.
+
+    `name` and `version` are the deployment's, for the cache. `rng` draws the orders where they are
+    not always both.
+    """
 
     def __init__(
         self,
         client: JudgeClient,
         *,
         endpoint: str,
-        rubric: str,
+        rubric: str | Rubrics,
         nonce: Callable[[], str],
         cache: JudgeCache | None = None,
         prices: Prices = Prices(),  # noqa: B008 - frozen
+        orders: OrderPolicy = OrderPolicy(),  # noqa: B008 - frozen
+        stage: Stage = "final",
+        name: str = "",
+        version: str = "",
+        rng: Random | None = None,
     ) -> None:
         self.client = client
         self._endpoint = endpoint
-        self._rubric = rubric
+        self._rubrics = rubric if isinstance(rubric, Rubrics) else Rubrics(Rubric("own", rubric))
         self._nonce = nonce
         self._cache = cache
         self._prices = prices
+        self._orders = orders
+        self._stage: Stage = stage
+        self._name = name
+        self._version = version
+        self._rng = rng or Random()
 
-    async def compare(self, pair: Pair, spending: Spending) -> Judged:
-        """Judge both orders at the same time and combine them. Never raises for the judge's faults.
+    async def compare(
+        self,
+        pair: Pair,
+        spending: Spending,
+        situation: Situation = Situation(),  # noqa: B008 - frozen
+    ) -> Judged:
+        """Judge a pair in its orders at the same time. Never raises for the judge's faults.
 
-        Both orders are reserved before the first is sent, so that no pair is judged in one only.
+        All its calls are reserved before the first is sent, so that no pair that is to be judged in
+        both orders is judged in one only.
         """
         if pair.baseline is None or pair.candidate is None:
             raise ValueError("a comparison needs both arms")
-        first, second = pair.baseline.answer, pair.candidate.answer
-        calls = [
-            await self._prepare(pair, "AB", first, second),
-            await self._prepare(pair, "BA", second, first),
-        ]
-        if calls[0].material.characters > MAX_PROMPT_CHARS:
-            return Judged("unjudgeable", reason="unjudgeable_length")
+        rubric = self._rubrics.of(situation.route)
+        data = material(pair.prompt, pair.baseline.answer, pair.candidate.answer)
+        if data.characters > MAX_PROMPT_CHARS:
+            return Judged("unjudgeable", reason="unjudgeable_length", stage=self._stage)
+        in_order = {"AB": data, "BA": data.swapped()}
+        orders = self._orders.draw(self._rng)
+        calls = [await self._prepare(order, in_order[order], rubric) for order in orders]
         open_calls = [call for call in calls if call.kept is None]
-        reserved = sum(self._estimate(call.material) for call in open_calls)
+        reserved = sum(self._estimate(call.material, rubric) for call in open_calls)
         if open_calls and not await spending.reserve(calls=len(open_calls), microusd=reserved):
-            return Judged("budget_exhausted", reason="the judge's budget for today is used up")
+            reason = "the judge's budget for today is used up"
+            return Judged("budget_exhausted", reason=reason, stage=self._stage)
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(self._judge(call, spending)) for call in calls]
+                tasks = [group.create_task(self._judge(call, rubric, spending)) for call in calls]
         except ExceptionGroup as several:
             raise several.exceptions[0] from None
         judgments = tuple(task.result() for task in tasks)
         await spending.settle(
             calls=0, microusd=sum(each.cost_microusd for each in judgments) - reserved
         )
-        verdicts = {each.order: each.verdict for each in judgments}
-        ab, ba = verdicts["AB"], verdicts["BA"]
-        if ab is None or ba is None:
+        verdicts = {
+            each.order: each.verdict.verdict for each in judgments if each.verdict is not None
+        }
+        if len(verdicts) < len(judgments):
             reason = next(each.error for each in judgments if each.error) or ""
-            return Judged("judge_error", judgments, reason=reason)
-        return Judged("judged", judgments, combine(ab.verdict, ba.verdict))
+            return Judged("judge_error", judgments, reason=reason, stage=self._stage)
+        return Judged("judged", judgments, compared(verdicts), stage=self._stage)
+
+    def uncached(self) -> Judge:
+        """Return the same judge, asked anew every time and always in both orders."""
+        return Judge(
+            self.client,
+            endpoint=self._endpoint,
+            rubric=self._rubrics,
+            nonce=self._nonce,
+            prices=self._prices,
+            stage=self._stage,
+            name=self._name,
+            version=self._version,
+            rng=self._rng,
+        )
 
     async def close(self) -> None:
         """Close the client."""
         await self.client.close()
 
-    async def _prepare(self, pair: Pair, order: Order, first: Answer, second: Answer) -> _Call:
-        data = material(pair.prompt, first, second)
+    async def _prepare(self, order: Order, data: Material, rubric: Rubric) -> _Call:
         key = cache_key(
             endpoint=self._endpoint,
             model=self.client.model,
             parameters=self.client.parameters,
-            rubric=self._rubric,
+            rubric=rubric.text,
             material=data,
+            judge=self._name,
+            version=self._version,
+            stage=self._stage,
         )
-        kept = None
-        if self._cache is not None:
-            try:
-                kept = await asyncio.to_thread(self._cache.get, key)
-            except StoreError:
-                _log.warning("the judge's cache can't be read; asking the judge")
-        return _Call(order, data, key, kept)
+        return _Call(order, data, key, await self._look_up(order, key, rubric))
 
-    def _estimate(self, data: Material) -> int:
-        characters = data.characters + len(self._rubric) + len(SYSTEM) + len(USER)
+    async def _look_up(self, order: Order, key: str, rubric: Rubric) -> Judgment | None:
+        if self._cache is None:
+            return None
+        try:
+            kept = await asyncio.to_thread(self._cache.get, key)
+        except StoreError:
+            _log.warning("the judge's cache can't be read; asking the judge")
+            return None
+        if kept is None:
+            return None
+        try:
+            return replace(
+                self._begin(order, rubric),
+                model=str(kept["model"]),
+                verdict=Verdict.model_validate(kept["verdict"]),
+                fingerprint=kept.get("fingerprint"),
+                cached=True,
+            )
+        except (KeyError, ValidationError):
+            _log.warning("a kept verdict can't be read; asking the judge")
+            return None
+
+    def _begin(self, order: Order, rubric: Rubric) -> Judgment:
+        return Judgment(
+            order,
+            model=self.client.model,
+            stage=self._stage,
+            rubric=rubric.id,
+            rubric_hash=rubric.digest,
+        )
+
+    def _estimate(self, data: Material, rubric: Rubric) -> int:
+        characters = data.characters + len(rubric.text) + len(SYSTEM) + len(USER)
         return self._prices.microusd(characters // _CHARS_PER_TOKEN, MAX_OUTPUT_TOKENS)
 
-    async def _judge(self, call: _Call, spending: Spending) -> Judgment:
+    async def _judge(self, call: _Call, rubric: Rubric, spending: Spending) -> Judgment:
         if call.kept is not None:
-            try:
-                return Judgment(
-                    call.order,
-                    model=str(call.kept["model"]),
-                    verdict=Verdict.model_validate(call.kept["verdict"]),
-                    fingerprint=call.kept.get("fingerprint"),
-                    cached=True,
-                )
-            except (KeyError, ValidationError):
-                _log.warning("a kept verdict can't be read; asking the judge")
+            return call.kept
+        data = call.material
         nonce = self._nonce()
-        while nonce in str(call.material):
+        while nonce in str(data):
             nonce = self._nonce()
-        messages = render(rubric=self._rubric, material=call.material, nonce=nonce)
-        judgment = Judgment(call.order, model=self.client.model)
+
+        def written() -> Messages:
+            return render(rubric=rubric.text, material=data, nonce=nonce)
+
+        judgment = self._begin(call.order, rubric)
+        shown = (data.first, data.second)
         try:
-            reply = await self.client.ask(messages)
+            reply = await self.client.ask(written)
             judgment = self._add(judgment, reply)
-            shown = (call.material.first, call.material.second)
             parsed = parse_verdict(reply.text, answers=shown)
-            estimate = self._estimate(call.material)
+            estimate = self._estimate(data, rubric)
             if isinstance(parsed, Unparsed) and await spending.reserve(calls=1, microusd=estimate):
+                text, problem = reply.text, parsed
                 try:
-                    again = await self.client.ask(repair_messages(messages, reply.text, parsed))
+                    again = await self.client.ask(lambda: repair_messages(written(), text, problem))
                 finally:
                     await spending.settle(calls=0, microusd=-estimate)
                 judgment = self._add(judgment, again)

@@ -1,8 +1,10 @@
-"""Two orders, one comparison: what a verdict given twice, sides exchanged, is worth."""
+"""Two orders, one comparison: what a verdict given twice, sides exchanged, is worth; or once."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from random import Random
 from typing import Literal
 
 Order = Literal["AB", "BA"]
@@ -64,6 +66,38 @@ def combine(ab: Side, ba: Side) -> Comparison:
     half a point, opposite winners are inconsistent.
     """
     return _RESULTS[for_candidate("AB", ab), for_candidate("BA", ba)]
+
+
+@dataclass(frozen=True, slots=True)
+class OrderPolicy:
+    """In which orders a pair is asked: both, or a single random one and an audited share in both.
+
+    A single verdict in a random order has the same expectation as the mean of both orders, whatever
+    the judge's liking for a place, so both kinds of pairs estimate one win rate without bias.
+    """
+
+    single: bool = False
+    audit: float = 0.2
+
+    def draw(self, rng: Random) -> tuple[Order, ...]:
+        """Return the orders of one pair."""
+        if not self.single or rng.random() < self.audit:
+            return ("AB", "BA")
+        return ("AB",) if rng.random() < 0.5 else ("BA",)
+
+
+def compared(verdicts: Mapping[Order, Side]) -> Comparison:
+    """Return what the verdicts of one order or of both come to.
+
+    One order alone is a win, a tie or a loss. Raises `ValueError` where there is none at all.
+    """
+    if not verdicts:
+        raise ValueError("without a verdict there is no comparison")
+    if len(verdicts) == 2:
+        return combine(verdicts["AB"], verdicts["BA"])
+    ((order, verdict),) = verdicts.items()
+    won = for_candidate(order, verdict)
+    return _RESULTS[won, won]
 
 
 def position_bias(ab: Side, ba: Side) -> float:

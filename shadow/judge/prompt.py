@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -76,14 +76,18 @@ class Material:
         """How long the data is; the caller refuses what is too long, nothing is ever cut."""
         return len(self.conversation) + len(self.tools) + len(self.first) + len(self.second)
 
+    def swapped(self) -> Material:
+        """Return the other order; the strings are shared, not copied."""
+        return replace(self, first=self.second, second=self.first)
+
 
 def material(prompt: Prompt, first: Answer, second: Answer) -> Material:
     """Gather what the judge will see, `first` as answer A."""
     return Material(
         conversation=_json(_opaque(list(prompt.messages))),
         tools=_json(list(prompt.raw_tools)),
-        first=neutralise(_answer_text(first)),
-        second=neutralise(_answer_text(second)),
+        first=neutralise(answer_text(first)),
+        second=neutralise(answer_text(second)),
     )
 
 
@@ -136,7 +140,8 @@ def _escape_mark(match: re.Match[str]) -> str:
     return letters.replace("_", "\\_")
 
 
-def _answer_text(answer: Answer) -> str:
+def answer_text(answer: Answer) -> str:
+    """Return an answer as a judge reads it: text, refusals and tool calls, of each choice."""
     if len(answer.choices) == 1:
         return _choice_text(answer.choices[0])
     total = len(answer.choices)

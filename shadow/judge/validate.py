@@ -7,23 +7,23 @@ from gateway.settings import Settings
 
 
 def refuse_self_judging(settings: Settings, *, baseline: str, candidate: str) -> None:
-    """Raise `SettingsError` where the judge's deployment also serves one of the arms.
+    """Raise `SettingsError` where a deployment that judges, in any stage, serves one of the arms.
 
     The same model at the same address is the same judge under another name, and is refused too.
     """
     if settings.judge is None:
         return
-    name = settings.judge.deployment
-    judge = settings.deployments[name]
-    for arm, other in (("baseline", baseline), ("candidate", candidate)):
-        deployment = settings.deployments.get(other)
-        same = deployment is not None and (deployment.base_url, deployment.model) == (
-            judge.base_url,
-            judge.model,
-        )
-        if other == name or same:
-            raise SettingsError(
-                f"{name!r} is also the {arm} {other!r}; a judge never judges itself, "
-                "name another deployment",
-                field="judge.deployment",
+    for field, name in settings.judge.deployments().items():
+        judge = settings.deployments[name]
+        for arm, other in (("baseline", baseline), ("candidate", candidate)):
+            deployment = settings.deployments.get(other)
+            same = deployment is not None and (deployment.base_url, deployment.model) == (
+                judge.base_url,
+                judge.model,
             )
+            if other == name or same:
+                raise SettingsError(
+                    f"{name!r} is also the {arm} {other!r}; a judge never judges itself, "
+                    "name another deployment",
+                    field=field,
+                )

@@ -17,9 +17,9 @@ from gateway.settings import Settings
 from gateway.store import Store
 from gateway.store.tables import CaptureRow
 from shadow.evaluate import Evaluator
+from shadow.judge.build import build_judge
 from shadow.judge.client import JudgeUnavailable, Reply
 from shadow.mirror import Mirrored
-from shadow.serve import build_judge
 
 ENVIRON = {"PROXY_AUTH": "user:s3:cret"}
 AUTH = "Basic dXNlcjpzMzpjcmV0"
