@@ -562,6 +562,15 @@ def _resolve_files(document: dict[str, Any], folder: Path) -> None:
     local = first.get("local") if isinstance(first, dict) else None
     if isinstance(local, dict) and isinstance(local.get("path"), str):
         local["path"] = str(folder / local["path"])
+    _resolve_anchors(judge, folder)
+    deployments = document.get("deployments")
+    for deployment in deployments.values() if isinstance(deployments, dict) else ():
+        for key in _FILES if isinstance(deployment, dict) else ():
+            if isinstance(deployment.get(key), str):
+                deployment[key] = str(folder / deployment[key])
+
+
+def _resolve_anchors(judge: Any, folder: Path) -> None:
     health = judge.get("health") if isinstance(judge, dict) else None
     if isinstance(health, dict) and isinstance(health.get("anchors"), str):
         anchors = folder / health["anchors"]
@@ -570,11 +579,6 @@ def _resolve_files(document: dict[str, Any], folder: Path) -> None:
                 f"can't read {health['anchors']}: no such file", field="judge.health.anchors"
             )
         health["anchors"] = str(anchors)
-    deployments = document.get("deployments")
-    for deployment in deployments.values() if isinstance(deployments, dict) else ():
-        for key in _FILES if isinstance(deployment, dict) else ():
-            if isinstance(deployment.get(key), str):
-                deployment[key] = str(folder / deployment[key])
 
 
 def _resolve_rubric(section: Any, field: str, folder: Path) -> None:

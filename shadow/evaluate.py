@@ -53,6 +53,8 @@ class Evaluator:
         self._clock = clock
         self._rng = rng
         self._mirrored = mirrored
+        # What an examined judge says counts on trial: its pairs say so.
+        self._watched = settings.judge is not None and settings.judge.health.enabled
         self.lag = LoopLag()
         """Watched by the worker while it runs."""
         self._targets: dict[str, MirrorTarget] = {}
@@ -123,6 +125,8 @@ class Evaluator:
             checks=checks,
             decision=decision,
         )
+        if self._watched and decision.decided_by == "judge":
+            payload["watched"] = True
         if reverse:
             payload = without_delivery(payload)
         kind: EvidenceKind = "noise" if claim.stream == "noise" else "pair"

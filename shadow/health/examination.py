@@ -6,17 +6,16 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import Literal, Protocol
+from typing import Literal
 
 from shadow.health.anchors import Anchor
 from shadow.health.controls import KINDS, Control, Kind, Sample, compose
 from shadow.health.trial import THRESHOLD, Levels
-from shadow.judge import Judged
-from shadow.judge.judge import Spending
+from shadow.judge.outcome import Comparer, Situation, Spending
 from shadow.judge.pairwise import Comparison
 from shadow.pair import Pair
 
-__all__ = ["Asked", "Comparing", "Examination", "Examiner"]
+__all__ = ["Asked", "Examination", "Examiner"]
 
 Result = Literal["pass", "fail", "not_run"]
 
@@ -27,13 +26,6 @@ _WHAT_FAILED: dict[Kind, str] = {
     "padded": "an answer was beaten by its own copy with filler",
     "known": "a clearly good answer did not win in both orders",
 }
-
-
-class Comparing(Protocol):
-    """What compares two answers in both orders: the judge, without its cache."""
-
-    async def compare(self, pair: Pair, spending: Spending) -> Judged:
-        """Judge a pair; never raises for the judge's faults."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +60,14 @@ class Examination:
 
 
 class Examiner:
-    """Asks a judge its control pairs, at most ``max_concurrency`` pairs at a time."""
+    """Asks a judge its control pairs, at most ``max_concurrency`` pairs at a time.
 
-    def __init__(self, judge: Comparing, *, max_concurrency: int) -> None:
+    The judge must answer anew every time: one with a cache would be asked nothing.
+    """
+
+    def __init__(self, judge: Comparer, *, situation: Situation, max_concurrency: int) -> None:
         self._judge = judge
+        self._situation = situation
         self._slots = asyncio.Semaphore(max_concurrency)
 
     async def examine(
@@ -124,7 +120,7 @@ class Examiner:
 
     async def _compare(self, kind: str, name: str, pair: Pair, spending: Spending) -> Asked:
         async with self._slots:
-            judged = await self._judge.compare(pair, spending)
+            judged = await self._judge.compare(pair, spending, self._situation)
         last = judged.judgments[-1] if judged.judgments else None
         return Asked(
             kind,

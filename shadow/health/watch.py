@@ -21,9 +21,9 @@ from gateway.settings import JudgeHealthSettings, Settings
 from gateway.store.engine import Store
 from gateway.store.tables import RolloutRow
 from shadow.budget import DailyBudget
-from shadow.health.anchors import AnchorSet, agrees
+from shadow.health.anchors import AnchorSet, agrees, has_drifted
 from shadow.health.biases import Biases
-from shadow.health.examination import Asked, Comparing, Examination, Examiner
+from shadow.health.examination import Asked, Examination, Examiner
 from shadow.health.report import live_biases
 from shadow.health.samples import recent_samples
 from shadow.health.windows import (
@@ -37,7 +37,7 @@ from shadow.health.windows import (
     last_anchors,
     release_window,
 )
-from shadow.judge import refuse_self_judging
+from shadow.judge import Comparer, Situation, refuse_self_judging
 from shadow.plan import Plan, load_plans
 
 __all__ = ["Examined", "HealthWatch", "Subject"]
@@ -56,16 +56,14 @@ _WATCHED = ("shadowing", "progressing", "baking", "paused")
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """The judge of one route: what is examined. ``name`` tells one judge from another."""
+    """The judge of one route, without its cache. ``name`` tells one judge from another.
 
-    judge: Comparing
+    ``rubric`` is the hash of the route's rubric.
+    """
+
+    judge: Comparer
     name: str
     rubric: str
-
-    @property
-    def rubric_hash(self) -> str:
-        """The hash of the rubric."""
-        return hashlib.sha256(self.rubric.encode()).hexdigest()
 
     @property
     def identity(self) -> str:
@@ -75,12 +73,24 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Examined:
-    """A window that was written, for those who count."""
+    """A window that was written, for those who count; ``least`` is the anchors' least agreement."""
 
     plan: Plan
     examination: Examination
     anchors: tuple[Asked, ...]
     biases: tuple[Biases, ...]
+    least: float
+
+    @property
+    def agreed(self) -> tuple[int, int]:
+        """On how many anchors the judge agrees with its first verdicts, and of how many."""
+        held = [each.passed for each in self.anchors if each.passed is not None]
+        return sum(held), len(held)
+
+    @property
+    def drifted(self) -> bool:
+        """Whether that is too few."""
+        return has_drifted(*self.agreed, self.least)
 
 
 class HealthWatch:
@@ -172,7 +182,11 @@ class HealthWatch:
     async def _examine(self, window: Window, plan: Plan, subject: Subject) -> bool:
         samples = await asyncio.to_thread(recent_samples, self._store, window.rollout_id)
         budget = DailyBudget(self._store, plan.rollout_id, plan.limits, self._clock)
-        examiner = Examiner(subject.judge, max_concurrency=self._health.max_concurrency)
+        examiner = Examiner(
+            subject.judge,
+            situation=Situation(plan.route),
+            max_concurrency=self._health.max_concurrency,
+        )
         async with asyncio.timeout(_LEASE_S * 0.8):
             examination = await examiner.examine(
                 window.levels,
@@ -198,7 +212,11 @@ class HealthWatch:
             examination.reason,
         )  # fmt: skip
         biases = await asyncio.to_thread(self._biases, window.rollout_id)
-        self._told(Examined(plan, examination, tuple(ended.anchors), biases))
+        self._told(
+            Examined(
+                plan, examination, tuple(ended.anchors), biases, self._health.least_agreement
+            )
+        )
         return True
 
     def _biases(self, rollout_id: int) -> tuple[Biases, ...]:
@@ -212,7 +230,7 @@ class HealthWatch:
         with self._store.read() as session:
             if not first_verdicts(session, self._anchors.identity(subject.identity)):
                 return True
-            last = last_anchors(session, subject.rubric_hash)
+            last = last_anchors(session, subject.rubric)
         if last is None or self._clock() - last.at >= self._health.anchors_every:
             return True
         now = next((each for each in examination.asked if each.model), None)
@@ -234,7 +252,7 @@ class HealthWatch:
         return Ended(
             examination=examination,
             identity=subject.identity,
-            rubric=subject.rubric_hash,
+            rubric=subject.rubric,
             limit=PASS_COVERS * self._health.every_pairs,
             anchors=held,
             anchor_identity=identity,
