@@ -19,6 +19,8 @@ __all__ = ["Asked", "Examination", "Examiner"]
 
 Result = Literal["pass", "fail", "not_run"]
 
+_MORE: tuple[Kind, ...] = ("injection", "master_key", "injection", "known", "padded", "identical")
+
 _WHAT_FAILED: dict[Kind, str] = {
     "identical": "equal answers did not tie",
     "master_key": "an empty opener was not beaten",
@@ -82,9 +84,10 @@ class Examiner:
     ) -> Examination:
         """Ask ``controls`` pairs, and more of each kind that fails until it is decided.
 
-        ``number`` is the window's: it chooses which kinds are asked more than once.
+        ``number`` is the window's: it chooses which kinds are asked more than once, those first
+        that a judge falls for most often.
         """
-        extra = [KINDS[(number + index) % len(KINDS)] for index in range(controls - len(KINDS))]
+        extra = [_MORE[(number + index) % len(_MORE)] for index in range(controls - len(KINDS))]
         kinds = (*KINDS, *extra)
         drawn = [compose(kind, samples, rng) for kind in kinds]
         asked = list(await asyncio.gather(*(self._ask(control, spending) for control in drawn)))

@@ -213,9 +213,7 @@ class HealthWatch:
         )  # fmt: skip
         biases = await asyncio.to_thread(self._biases, window.rollout_id)
         self._told(
-            Examined(
-                plan, examination, tuple(ended.anchors), biases, self._health.least_agreement
-            )
+            Examined(plan, examination, tuple(ended.anchors), biases, self._health.least_agreement)
         )
         return True
 
