@@ -20,6 +20,7 @@ from rollout.api import (
     fleet,
     gateways,
     health,
+    judge,
     operations,
     outcomes,
     pairs,
@@ -82,7 +83,7 @@ def create_app(
     api = APIRouter(prefix=API_PREFIX)
     for part in (rollouts, replays, plans, pairs, operations, outcomes):
         api.include_router(part.router)
-    for part in (fleet, gateways, audit, tokens):
+    for part in (judge, fleet, gateways, audit, tokens):
         api.include_router(part.router)
     app.include_router(api)
     app.include_router(health.router)
