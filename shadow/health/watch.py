@@ -27,6 +27,7 @@ from shadow.health.examination import Asked, Examination, Examiner
 from shadow.health.report import live_biases
 from shadow.health.samples import recent_samples
 from shadow.health.windows import (
+    RETRY_S,
     Ended,
     Rules,
     Window,
@@ -169,13 +170,17 @@ class HealthWatch:
             return False
         try:
             return await self._examine(window, plan, subject)
-        except BaseException:
-            await asyncio.shield(asyncio.to_thread(self._give_back, window))
+        except asyncio.CancelledError:
+            await asyncio.shield(asyncio.to_thread(self._give_back, window, 0.0))
+            raise
+        except Exception:
+            # What fails once may fail again at once, and every try costs calls.
+            await asyncio.to_thread(self._give_back, window, self._clock() + RETRY_S)
             raise
 
-    def _give_back(self, window: Window) -> None:
+    def _give_back(self, window: Window, until: float) -> None:
         try:
-            release_window(self._store, window)
+            release_window(self._store, window, until=until)
         except StoreError as error:
             _log.warning("a window can't be given back: %s; its lease ends", error)
 

@@ -156,10 +156,10 @@ def finish_window(store: Store, window: Window, ended: Ended, *, now: float) -> 
     return True
 
 
-def release_window(store: Store, window: Window) -> None:
-    """Give a window back that could not be examined to the end."""
+def release_window(store: Store, window: Window, *, until: float = 0.0) -> None:
+    """Give a window back that could not be examined; it is free from ``until`` (Unix seconds) on."""
     with store.write() as session:
-        session.exec(update(JudgeWindowRow).where(*_is_mine(window)).values(lease_until=0.0))
+        session.exec(update(JudgeWindowRow).where(*_is_mine(window)).values(lease_until=until))
 
 
 def first_verdicts(session: Session, identity: str) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable
 from contextlib import AsyncExitStack
@@ -356,6 +357,31 @@ def test_a_window_that_is_given_back_is_free_at_once(store: Store, rows: Any) ->
     assert window is not None
     release_window(store, window)
     assert claim_window(store, rollout, RULES, identity="i", now=1.0) is not None
+
+
+def test_an_examination_that_breaks_is_tried_again_later_and_not_at_once(
+    store: Store, rows: Any, settings_for: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A failure that lasts does not spend the judge's budget second after second."""
+    rows.rollout()
+    calls = 0
+
+    async def scenario() -> None:
+        nonlocal calls
+        async with Examining(store, settings_for, "http://127.0.0.1:9/v1") as each:
+
+            def breaks(*_: Any) -> Any:
+                nonlocal calls
+                calls += 1
+                raise RuntimeError("broken")
+
+            monkeypatch.setattr("shadow.health.watch.recent_samples", breaks)
+            for after in (0.0, 1.0, 31.0):
+                with contextlib.suppress(RuntimeError):
+                    await each.look(after)
+
+    asyncio.run(scenario())
+    assert calls == 2
 
 
 def test_levels_go_on_with_the_same_judge_only(store: Store, rows: Any) -> None:

@@ -162,6 +162,20 @@ def test_harm_acts_on_trial_and_is_forgotten_with_the_window(case: Make) -> None
     assert c.evidence.log_harm == pytest.approx(before, abs=0.5)
 
 
+def test_a_judge_that_tells_the_baseline_from_itself_is_distrusted(case: Make) -> None:
+    """A/A verdicts off one half pause as an evaluator's error; losses then roll nothing back."""
+    c = case()
+    c.add(*wins(c, 10, 0.0), window(1))
+    c.add(*(watched(c.pair(kind="noise", judge="loss", score=-1.0)) for _ in range(30)))
+    c.add(*wins(c, 60, -1.0))
+    decision = decided(c)
+    assert (decision.action, decision.pause_reason) == ("pause", "evaluator_error")
+    assert "baseline against baseline differs in judge_win_rate" in decision.reason
+    c.add(window(2, "fail"))
+    assert c.evidence.metrics["judge_win_rate"].noise is None
+    assert decided(c).pause_reason == "judge_quarantined"
+
+
 def test_capital_keeps_what_the_checks_have_earned(case: Make) -> None:
     """Quarantine takes the judge's bets back, and leaves those on the format alone."""
     c = case()
