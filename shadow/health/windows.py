@@ -157,7 +157,7 @@ def finish_window(store: Store, window: Window, ended: Ended, *, now: float) -> 
 
 
 def release_window(store: Store, window: Window, *, until: float = 0.0) -> None:
-    """Give a window back that could not be examined; it is free from ``until`` (Unix seconds) on."""
+    """Give a window back that could not be examined: free from ``until`` (Unix seconds) on."""
     with store.write() as session:
         session.exec(update(JudgeWindowRow).where(*_is_mine(window)).values(lease_until=until))
 
