@@ -307,6 +307,30 @@ def _judge() -> list[Json]:
             min=0,
             lines=[(0.4, BAD)],
         ),
+        timeseries(
+            "Who was asked, and why",
+            query(
+                f"sum by (stage, asked) (rate(coalmine_judge_stages_total{{{JUDGED}}}{W}))",
+                "{{stage}}: {{asked}}",
+            ),
+            shows="Pairs a second by stage of the judge, and the reason for asking it. With one "
+            "judge everything is final: always.",
+            act="final near first: the cheap stage decides little; widen its tie_band less, or "
+            "leave it out.",
+            unit="cps",
+            stacked=True,
+        ),
+        timeseries(
+            "Mean scores",
+            query(
+                f"sum by (variant) (rate(coalmine_judge_score_sum{{{JUDGED}}}{W})) "
+                f"/ sum by (variant) (rate(coalmine_judge_score_count{{{JUDGED}}}{W}))",
+                "{{variant}}",
+            ),
+            shows="Points of 1 to 10 that the judge gives each arm's answers by themselves.",
+            act="a drift of both arms: traffic or judge has changed. Nothing is decided by it.",
+            unit="short",
+        ),
     ]
 
 

@@ -9,7 +9,7 @@ guardrail proven by itself.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import exp, log
 
 from rollout.evidence import (
@@ -25,6 +25,7 @@ from rollout.shares import live_states, towards_harm
 from rollout.spec import MetricSpec, RolloutSpec
 from rollout.statistics import LiveState, PairedState, combine_mean, combine_segments
 from rollout.statistics.labels import LabelState
+from rollout.statistics.missing import VerdictCounts, missing_differently
 
 __all__ = [
     "Assessment",
@@ -52,7 +53,8 @@ class Assessment:
     the metric applied to none of the pairs and the spec says that this does not block, and for
     what only live requests can tell while nobody is served. ``n`` counts pairs, and of live-only
     metrics the requests of both arms, of which ``served`` were the candidate's. ``labels`` and
-    ``reading`` are set where people or a limit decide.
+    ``reading`` are set where people or a limit decide, ``asked`` where a judge does: its verdicts
+    given and missing, by segment.
     """
 
     metric: MetricSpec
@@ -66,6 +68,7 @@ class Assessment:
     served: int = 0
     labels: LabelState | None = None
     reading: Reading | None = None
+    asked: Mapping[str, VerdictCounts] = field(default_factory=dict)
 
     def proven(self, spec: RolloutSpec) -> bool:
         """Whether non-inferiority is proven, now, within the error budget for promotion.
@@ -76,7 +79,7 @@ class Assessment:
         needed = log(1 / spec.analysis.error_budget.promote)
         if self.metric.is_threshold:
             return self.reading is not None and not (self.reading.breaches or self.reading.error)
-        if self.distrusted or not self.n or self.labels_missing:
+        if self.distrusted or not self.n or self.labels_missing or self.incomplete(spec):
             return False
         if self.metric.is_live_only:
             return self.log_e_non_inferior >= needed or self._harmless(spec)
@@ -88,6 +91,26 @@ class Assessment:
     def labels_missing(self) -> int:
         """Human labels that the spec asks for and that are not there yet."""
         return max(0, self.metric.min_human_labels - (self.labels.n if self.labels else 0))
+
+    def incomplete(self, spec: RolloutSpec) -> str | None:
+        """Return why too much is missing for a proof, None where it is not: then inconclusive.
+
+        More than the spec's share of verdicts, or missing differently by arm or segment. What was
+        judged may then not stand for what was asked, and no proof of it widens.
+        """
+        overall = self.asked.get(OVERALL)
+        if overall is None or not overall.missing:
+            return None
+        most = spec.on_evaluator_error.max_error_share
+        if overall.share > most:
+            low, high = overall.bounds or (0.0, 1.0)
+            return (
+                f"{overall.share:.1%} of verdicts are missing ({overall.missing} of "
+                f"{overall.given + overall.missing}), {most:.0%} is the most: with all of them "
+                f"lost the win rate is {low:.3f}, with all won {high:.3f}"
+            )
+        segments = {name: counts for name, counts in self.asked.items() if name != OVERALL}
+        return missing_differently(overall, segments)
 
     def _harmless(self, spec: RolloutSpec) -> bool:
         return (
@@ -178,6 +201,7 @@ def _assess(evidence: EvidenceState, spec: RolloutSpec, metric: MetricSpec) -> A
         distrusted=distrusted,
         applies=metric.must_have_data or bool(paired.n) or known.not_applicable < evidence.pairs,
         labels=labels,
+        asked=known.asked,
     )
 
 

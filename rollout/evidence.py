@@ -25,6 +25,7 @@ from rollout.statistics import (
 )
 from rollout.statistics.clusters import ClusterMeans
 from rollout.statistics.labels import LabelState
+from rollout.statistics.missing import VerdictCounts
 from rollout.steps import Step
 
 __all__ = [
@@ -78,7 +79,7 @@ class MetricEvidence:
     ``worst`` holds ``(badness, pair id)`` of the pairs that spoke most against the candidate.
     ``reverse`` is ``paired`` with the arms changed about, for a metric of which either direction is
     harm; ``labels`` what people said about pairs that the judge has seen; ``reading`` the last
-    value of a metric that has a limit.
+    value of a metric that has a limit; ``asked`` the verdicts given and missing, by segment.
     """
 
     paired: Mapping[str, PairedState] = field(default_factory=dict)
@@ -92,6 +93,7 @@ class MetricEvidence:
     reverse: Mapping[str, PairedState] = field(default_factory=dict)
     labels: LabelState | None = None
     reading: Reading | None = None
+    asked: Mapping[str, VerdictCounts] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON document; :meth:`from_json` is its inverse."""
@@ -107,6 +109,7 @@ class MetricEvidence:
             "reverse": {segment: state.to_json() for segment, state in self.reverse.items()},
             "labels": self.labels.to_json() if self.labels else None,
             "reading": asdict(self.reading) if self.reading else None,
+            "asked": {segment: counts.to_json() for segment, counts in self.asked.items()},
         }
 
     @classmethod
@@ -132,6 +135,10 @@ class MetricEvidence:
             reverse={name: PairedState.from_json(d) for name, d in (reverse or {}).items()},
             labels=LabelState.from_json(labels) if labels else None,
             reading=Reading(**reading) if reading else None,
+            asked={
+                name: VerdictCounts.from_json(each)
+                for name, each in document.get("asked", {}).items()
+            },
         )
 
 

@@ -24,7 +24,14 @@ from rollout.evidence import (
 )
 from rollout.folding_live import live, outcome, query, segments_of, window
 from rollout.judge_health import JUDGE_METRIC
-from rollout.observations import difference_of, failures_of, judged, ranked_worst, with_latency
+from rollout.observations import (
+    difference_of,
+    failures_of,
+    judged,
+    ranked_worst,
+    verdict_of,
+    with_latency,
+)
 from rollout.quarantine import (
     examined,
     health_of,
@@ -37,6 +44,7 @@ from rollout.spec import MetricSpec, RolloutSpec
 from rollout.spec_metrics import RELATIVE_METRICS
 from rollout.statistics import PairedState
 from rollout.statistics.labels import LabelState
+from rollout.statistics.missing import VerdictCounts
 
 __all__ = ["fold", "update"]
 
@@ -105,10 +113,13 @@ def _pair(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> EvidenceSt
                 raise ValueError(f"a difference lies in [-1, 1], not {difference!r}")
             differences[metric.name] = difference
         read.append((metric, known, arms, difference))
+    own = segments_of(state, fact.segment, spec)
     state, counted = _one_a_cluster(state, fact, differences, spec)
     pairs = _in_segments(state, counted, spec)
     for metric, known, arms, difference in read:
         changed = _compared(known, metric, arms, difference, pairs, payload)
+        if metric.name == "judge_win_rate":
+            changed = _asked(changed, own, payload)
         metrics[metric.name] = with_latency(changed, metric, payload)
     return replace(
         state,
@@ -195,7 +206,22 @@ def _compared(
         reverse=reverse,
         labels=labels,
         reading=known.reading,
+        asked=known.asked,
     )
+
+
+def _asked(
+    known: MetricEvidence, segments: tuple[str, ...], payload: Mapping[str, Any]
+) -> MetricEvidence:
+    """Return what is known after a pair that has a verdict, or was to have one."""
+    said = verdict_of(payload)
+    if said is None:
+        return known
+    score, longer = said
+    asked = dict(known.asked)
+    for segment in segments:
+        asked[segment] = asked.get(segment, VerdictCounts()).add(score, longer=longer)
+    return replace(known, asked=asked)
 
 
 def _updated(
@@ -278,9 +304,10 @@ def _trusted_pair(
     said = {} if difference is None else {metric.name: difference}
     held, counted = _one_a_cluster(replace(state, open=trusted.open), bare, said, spec)
     pairs = _in_segments(state, counted, spec)
+    known = _compared(trusted.metric, metric, None, difference, pairs, bare.payload)
     return replace(
         trusted,
-        metric=_compared(trusted.metric, metric, None, difference, pairs, bare.payload),
+        metric=_asked(known, segments_of(state, bare.segment, spec), bare.payload),
         open=held.open,
         recent=judged(trusted.recent, bare.payload["judge"]),
     )

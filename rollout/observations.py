@@ -23,6 +23,7 @@ __all__ = [
     "judged",
     "live_failure",
     "ranked_worst",
+    "verdict_of",
     "with_latency",
     "with_live_latency",
     "with_reading",
@@ -78,6 +79,23 @@ def difference_of(
             return None
         return float((amounts[1] - amounts[0]) / (amounts[1] + amounts[0]))
     return None if arms is None else float(arms[1] - arms[0])
+
+
+def verdict_of(payload: Mapping[str, Any]) -> tuple[float | None, int] | None:
+    """Return a pair's score, None where its verdict is missing, and which answer was longer.
+
+    The second is 1 where the candidate's was, -1 where the baseline's was, else 0. None where no
+    verdict was to be had: there were not two answers, the budget was used up, or the judge is
+    quarantined, which is no word on this pair.
+    """
+    tokens = payload["values"].get("output_tokens") or [None, None]
+    known = None not in tokens
+    longer = (tokens[1] > tokens[0]) - (tokens[1] < tokens[0]) if known else 0
+    if payload["score"] is not None:
+        return float(payload["score"]), longer
+    judge = payload["judge"]
+    missing = judge == "error" or (judge == "unjudgeable" and known)
+    return (None, longer) if missing else None
 
 
 def live_failure(
@@ -150,7 +168,7 @@ def judged(recent: str, judge: str) -> str:
         letter = _NO_VERDICT[judge]
     elif judge in _JUDGED:
         letter = "v"
-    elif judge in {"not_needed", "unjudgeable"}:
+    elif judge in {"not_needed", "unjudgeable", "quarantined"}:
         return recent
     else:
         raise ValueError(f"no verdict is called {judge!r}")

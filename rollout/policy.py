@@ -324,6 +324,7 @@ def _not_enough(
     ]
     if open_ones:
         lacking.append(f"{', '.join(each.metric.name for each in open_ones)} not proven")
+        lacking += [why for each in open_ones if (why := each.incomplete(spec))]
     health = _health(evidence, spec)
     if health is not None and health.lacking is not None:
         lacking.append(health.lacking)

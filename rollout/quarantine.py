@@ -48,7 +48,7 @@ def is_on_trial(fact: Evidence, health: JudgeHealth | None) -> bool:
 
 def without_verdict(fact: Evidence) -> Evidence:
     """Return a pair of which the judge has said nothing: not an error, a tie, or a loss."""
-    return replace(fact, payload={**fact.payload, "judge": "unjudgeable", "score": None})
+    return replace(fact, payload={**fact.payload, "judge": "quarantined", "score": None})
 
 
 def on_trial(state: EvidenceState) -> Trusted | None:

@@ -166,7 +166,7 @@ def _to_prove(each: Assessment, spec: RolloutSpec) -> str:
     needed = log(1 / spec.analysis.error_budget.promote)
     missing = needed - each.log_e_non_inferior
     if missing <= 0:
-        return f"{name}: live proof"
+        return f"{name}: {'the missing verdicts' if each.incomplete(spec) else 'live proof'}"
     rate = each.log_e_non_inferior / each.n
     if rate <= 0:
         return f"{name}: the evidence does not point to a proof"

@@ -86,10 +86,14 @@ def _say(each: Assessment, spec: RolloutSpec, *, harmed: bool) -> _Said:
     if each.log_e_harm >= log(1 / budget.rollback) and (harmed or not each.weight):
         harm = format_e(each.log_e_harm)
         return "fail", f"worse than the baseline: e = {harm}, {1 / budget.rollback:g} is proof"
-    if not each.n:
-        return "no_data", _silence(each)
+    return _proof(each, spec) if each.n else ("no_data", _silence(each))
+
+
+def _proof(each: Assessment, spec: RolloutSpec) -> _Said:
     if each.metric.is_live_only:
         return _of_requests(each, spec)
+    if incomplete := each.incomplete(spec):
+        return "inconclusive", incomplete
     return _of_people(each, spec) if each.metric.min_human_labels else _of_pairs(each, spec)
 
 

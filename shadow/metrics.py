@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
 
+from gateway.store.tables import JudgmentRow
 from shadow.health.watch import Examined
 from shadow.pair import Arm
 from shadow.pairs import Finished
@@ -52,7 +54,7 @@ class WorkerMetrics:
         )
         self.verdicts = Counter(
             "coalmine_judge_verdicts_total",
-            "Comparisons of both orders, from the candidate's point of view.",
+            "Comparisons by the judge, from the candidate's point of view.",
             ("rollout", "verdict"),
             registry=registry,
         )
@@ -92,6 +94,18 @@ class WorkerMetrics:
             "coalmine_judge_drifted",
             "1 where the judge disagrees with its first verdicts on the anchors beyond chance.",
             ("rollout",),
+            registry=registry,
+        )
+        self.stages = Counter(
+            "coalmine_judge_stages_total",
+            "Pairs that a stage of the judge was asked about, by why it was asked.",
+            ("rollout", "stage", "asked"),
+            registry=registry,
+        )
+        self.scores = Summary(
+            "coalmine_judge_score",
+            "Points of 1 to 10 that the judge gave an answer by itself; for trends only.",
+            ("rollout", "variant", "stage"),
             registry=registry,
         )
         self.spend = Counter(
@@ -136,19 +150,35 @@ class WorkerMetrics:
 
     def judgments(self, rollout: str, finished: Finished) -> None:
         """Count the judge's work on one pair, once it is written."""
-        sides: dict[str, str | None] = {}
+        stages: dict[str, dict[str, JudgmentRow]] = {}
         for row in finished.judgments:
-            sides[row.order] = row.verdict
+            stages.setdefault(row.stage or "final", {})[row.order] = row
             result = "cached" if row.cached else "error" if row.error else "verdict"
             self.judge_calls.labels(result).inc()
             self.spend.inc(row.cost_microusd / 1_000_000)
             if not row.cached and row.error is None:
                 self.judge_duration.observe(row.latency_s)
-        ab, ba = sides.get("AB"), sides.get("BA")
-        if ab is None or ba is None:
+            self._score(rollout, row)
+        if finished.columns["comparison"]["decided_by"] == "judge":
+            self.verdicts.labels(rollout, finished.columns["comparison"]["result"]).inc()
+        for stage, rows in stages.items():
+            asked = next(iter(rows.values())).asked
+            self.stages.labels(rollout, stage, asked or "always").inc()
+            verdicts = [row.verdict for row in rows.values() if row.verdict is not None]
+            if len(verdicts) == 2:
+                self._position(rollout, verdicts)
+
+    def _score(self, rollout: str, row: JudgmentRow) -> None:
+        if row.scores is None:
             return
-        self.verdicts.labels(rollout, finished.columns["comparison"]["result"]).inc()
-        bias = sum({"A": 0.5, "B": -0.5}.get(side, 0.0) for side in (ab, ba))
+        first, second = ("baseline", "candidate")[:: 1 if row.order == "AB" else -1]
+        stage = row.stage or "final"
+        self.scores.labels(rollout, first, stage).observe(row.scores["A"])
+        self.scores.labels(rollout, second, stage).observe(row.scores["B"])
+
+    def _position(self, rollout: str, verdicts: Sequence[str]) -> None:
+        """Count a pair judged in both orders; one in a single order says nothing about place."""
+        bias = sum({"A": 0.5, "B": -0.5}.get(side, 0.0) for side in verdicts)
         total, count = self._bias[rollout]
         self._bias[rollout] = (total + bias, count + 1)
         self.position_bias.labels(rollout).set((total + bias) / (count + 1))

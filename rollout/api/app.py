@@ -21,6 +21,7 @@ from rollout.api import (
     gateways,
     health,
     judge,
+    judging,
     operations,
     outcomes,
     pairs,
@@ -81,7 +82,7 @@ def create_app(
     app.state.registry = metrics if metrics is not None else CollectorRegistry()
     install_handlers(app)
     api = APIRouter(prefix=API_PREFIX)
-    for part in (rollouts, replays, plans, pairs, operations, outcomes):
+    for part in (rollouts, replays, plans, pairs, judging, operations, outcomes):
         api.include_router(part.router)
     for part in (judge, fleet, gateways, audit, tokens):
         api.include_router(part.router)

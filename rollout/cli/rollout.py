@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from rollout.cli.client import AdminClient, default_url, segment
+from rollout.cli.judging import judging
 from rollout.cli.options import IfRevision, Json, Name, Reason, Token, Url
 from rollout.cli.planning import plan, read_spec, replay
 
@@ -64,6 +65,7 @@ def apply(
 
 app.command()(plan)
 app.command()(replay)
+app.command()(judging)
 
 
 @app.command("list")

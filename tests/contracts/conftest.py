@@ -21,7 +21,12 @@ SCRAPE_LABELS = frozenset({"job", "instance"})
 PROMETHEUS_SERIES = {"up": SCRAPE_LABELS}
 
 # The names under which a metric of each type is stored.
-SUFFIXES = {"gauge": ("",), "counter": ("_total",), "histogram": ("_bucket", "_sum", "_count")}
+SUFFIXES = {
+    "gauge": ("",),
+    "counter": ("_total",),
+    "histogram": ("_bucket", "_sum", "_count"),
+    "summary": ("_sum", "_count"),
+}
 
 WORDS = frozenset(
     """
