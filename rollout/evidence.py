@@ -256,7 +256,7 @@ class EvidenceState:
                 "breakers": dict(document["breakers"]),
                 "open": tuple(map(OpenCluster.from_json, document.get("open", ()))),
                 "seen": ClusterMeans.from_json(seen) if seen else None,
-                "judge_health": JudgeHealth(**health) if health else None,
+                "judge_health": JudgeHealth.from_json(health) if health else None,
                 "trusted": Trusted.from_json(trusted) if trusted else None,
             }
         )

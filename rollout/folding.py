@@ -36,6 +36,7 @@ from rollout.quarantine import (
     examined,
     health_of,
     is_on_trial,
+    label_heard,
     on_trial,
     with_capital,
     without_verdict,
@@ -84,14 +85,16 @@ def _told(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> EvidenceSt
     health = health_of(state, fact)
     if health is None:
         return _KINDS[fact.kind](state, fact, spec)
-    bare, trusted = fact, state.trusted
+    heard, bare, trusted = fact, fact, state.trusted
     if is_on_trial(fact, health):
         bare = without_verdict(fact)
+        heard = bare if health.quarantined else fact
         trusted = None if health.quarantined else on_trial(state)
-        health = health.with_verdict()
-    elif fact.kind == "label":  # the judge's word on a pair that people saw may be on trial, too
-        bare = replace(fact, payload={**fact.payload, "judge": None})
-    changed = _KINDS[fact.kind](state, bare if health.quarantined else fact, spec)
+        health = health.with_verdict(int(fact.payload["pair_id"]))
+    elif fact.kind == "label":
+        heard = label_heard(fact, health, confirmed=False)
+        bare = label_heard(fact, health, confirmed=True)
+    changed = _KINDS[fact.kind](state, heard, spec)
     if trusted is not None and fact.kind in _TRUSTED:
         trusted = _TRUSTED[fact.kind](state, trusted, bare, spec)
     return replace(changed, judge_health=health, trusted=trusted)

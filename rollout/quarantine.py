@@ -26,6 +26,7 @@ __all__ = [
     "examined",
     "health_of",
     "is_on_trial",
+    "label_heard",
     "on_trial",
     "with_capital",
     "without_verdict",
@@ -49,6 +50,15 @@ def is_on_trial(fact: Evidence, health: JudgeHealth | None) -> bool:
 def without_verdict(fact: Evidence) -> Evidence:
     """Return a pair of which the judge has said nothing: not an error, a tie, or a loss."""
     return replace(fact, payload={**fact.payload, "judge": "quarantined", "score": None})
+
+
+def label_heard(fact: Evidence, health: JudgeHealth, *, confirmed: bool) -> Evidence:
+    """Return a person's label, with the judge's word on the same pair only where that counts."""
+    pair_id = fact.payload.get("pair_id")
+    known = None if pair_id is None else int(pair_id)
+    if fact.payload["judge"] is None or health.counts_for(known, confirmed=confirmed):
+        return fact
+    return replace(fact, payload={**fact.payload, "judge": None})
 
 
 def on_trial(state: EvidenceState) -> Trusted | None:

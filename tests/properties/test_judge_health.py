@@ -114,7 +114,7 @@ def _unheard(every: Iterable[Evidence], *, quarantined: bool) -> list[Evidence]:
 def _told_apart(state: EvidenceState) -> Any:
     """All of a state but the counts of verdicts that did not count."""
     assert state.judge_health is not None
-    return replace(state, judge_health=replace(state.judge_health, dropped=0)).to_json()
+    return replace(state, judge_health=replace(state.judge_health, dropped=0, lost=())).to_json()
 
 
 @given(facts, facts, facts)

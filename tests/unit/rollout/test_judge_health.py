@@ -239,6 +239,45 @@ def test_an_old_state_without_health_still_loads(case: Make) -> None:
     assert EvidenceState.from_json(document) == c.evidence
 
 
+def label(pair_id: int) -> Evidence:
+    """A person's verdict on a pair of which the judge had said that the candidate is better."""
+    payload = {"pair_id": pair_id, "label": 0.0, "judge": 1.0, "probability": 0.5}
+    return Evidence("label", NOW, payload)
+
+
+def test_labels_of_lost_verdicts_count_without_the_judges_word(case: Make) -> None:
+    """Whenever the label comes: in the window, in quarantine, or long after; others keep it."""
+    c = case()
+    c.add(window(1))
+    c.add(*wins(c, 1), window(2), *(c.pair(judge="unjudgeable", score=None) for _ in range(30)))
+    first, lost = 2, c.evidence.last_seq + 1
+    c.add(*wins(c, 1))
+    c.add(label(first), label(lost), window(3, "fail"))
+
+    assert c.evidence.metrics["judge_win_rate"].labels.n == 2
+    assert c.evidence.judge_health.counts_for(first, confirmed=True)
+    assert not c.evidence.judge_health.counts_for(lost, confirmed=False)
+    c.add(window(4))
+    assert not c.evidence.judge_health.counts_for(lost, confirmed=False)
+    before = c.evidence.metrics["judge_win_rate"].labels
+    c.add(label(lost))
+    assert c.evidence.metrics["judge_win_rate"].labels == before.labelled(0.0, None, 0.5)
+    before = c.evidence.metrics["judge_win_rate"].labels
+    c.add(label(first))
+    assert c.evidence.metrics["judge_win_rate"].labels == before.labelled(0.0, 1.0, 0.5)
+
+
+def test_spans_of_lost_pairs_stay_few() -> None:
+    """Many failed windows far apart are kept as fifty spans that cover them all."""
+    health = JudgeHealth()
+    for number in range(200):
+        health = health.with_verdict(number * 1000).after(window(2 * number + 1, "fail"))
+        health = health.after(window(2 * number + 2))
+    assert len(health.lost) == 50
+    assert not any(health.counts_for(n * 1000, confirmed=False) for n in range(200))
+    assert health.counts_for(500_000_000, confirmed=True)
+
+
 def test_health_counts_windows() -> None:
     """Passes and failures are counted, and the last reason is kept only while it holds."""
     health = JudgeHealth()
