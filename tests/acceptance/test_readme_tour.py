@@ -26,7 +26,7 @@ def _commands() -> list[list[str]]:
 def test_the_tour_can_be_walked(start_system: Callable[..., Any], tmp_path: Path) -> None:
     """Apply, explain, weight and watch do what the README says, on the README's own spec."""
     system = start_system(simulator=_SIMULATOR)
-    _, spec = re.findall(r"```yaml\n(.*?)```", _README, flags=re.DOTALL)
+    _, spec, *_ = re.findall(r"```yaml\n(.*?)```", _README, flags=re.DOTALL)
     (tmp_path / "rollout.yaml").write_text(spec)
     (tmp_path / "coalmine.yaml").write_bytes(system.scene.config.read_bytes())
     environ = {**os.environ, "COALMINE_URL": system.scene.control_url}
