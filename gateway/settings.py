@@ -37,6 +37,7 @@ from gateway.settings_checks import (
     RefusalSettings,
     must_refuse_source,
 )
+from gateway.settings_health import JudgeHealthSettings
 from gateway.settings_judge import FirstStage, JudgeSettings, LocalJudge
 from gateway.settings_review import RouteReview
 from gateway.settings_values import ByteSize, Duration, Name, Port, parse_bytes, parse_duration
@@ -50,6 +51,7 @@ __all__ = [
     "Escalation",
     "FirstStage",
     "GatewaySettings",
+    "JudgeHealthSettings",
     "JudgeSettings",
     "KnownFailure",
     "KnownFailures",
@@ -569,6 +571,7 @@ def _resolve_files(document: dict[str, Any], folder: Path) -> None:
     local = first.get("local") if isinstance(first, dict) else None
     if isinstance(local, dict) and isinstance(local.get("path"), str):
         local["path"] = str(folder / local["path"])
+    _resolve_anchors(judge, folder)
     deployments = document.get("deployments")
     for deployment in deployments.values() if isinstance(deployments, dict) else ():
         for key in _FILES if isinstance(deployment, dict) else ():
@@ -590,6 +593,17 @@ def _resolve_known_failures(name: str, route: Any, folder: Path) -> None:
         route["known_failures"] = _read_yaml(folder / given)
     except SettingsError as error:
         raise SettingsError(str(error), field=f"routes.{name}.known_failures") from None
+
+
+def _resolve_anchors(judge: Any, folder: Path) -> None:
+    health = judge.get("health") if isinstance(judge, dict) else None
+    if isinstance(health, dict) and isinstance(health.get("anchors"), str):
+        anchors = folder / health["anchors"]
+        if not anchors.is_file():
+            raise SettingsError(
+                f"can't read {health['anchors']}: no such file", field="judge.health.anchors"
+            )
+        health["anchors"] = str(anchors)
 
 
 def _resolve_rubric(section: Any, field: str, folder: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from gateway.settings_health import JudgeHealthSettings
 from gateway.settings_local import LocalModelSettings
 from gateway.settings_values import Duration, Name, Section
 
@@ -81,6 +82,9 @@ class JudgeSettings(Section):
     )
     dollars_per_million_input_tokens: float = Field(0.0, ge=0, description="Price of input.")
     dollars_per_million_output_tokens: float = Field(0.0, ge=0, description="Price of output.")
+    health: JudgeHealthSettings = Field(
+        default_factory=JudgeHealthSettings, description="How the judge itself is examined."
+    )
 
     def deployments(self) -> dict[str, str]:
         """Return the deployments that judge, by the setting that names them."""

@@ -60,6 +60,7 @@ def build() -> Json:
             ("Checks", _checks()),
             ("Judge", _judge()),
             ("People", _people()),
+            ("Judge's health", _health()),
             ("Cost", _cost()),
         ],
     )
@@ -397,6 +398,71 @@ def _people() -> list[Json]:
             lines=[(0.5, QUIET)],
             min=0,
             max=1,
+        ),
+    ]
+
+
+def _health() -> list[Json]:
+    return [
+        timeseries(
+            "Judge quarantined",
+            query(f"max by (rollout) (coalmine_judge_quarantined{{{R}}})", "{{rollout}}"),
+            shows="1 while the judge has failed its control pairs: what it says does not count, "
+            "and the rollout holds or pauses.",
+            act="at 1: `coalmine judge health` says which controls failed; change the judge or its "
+            "rubric, and resume when it passes again.",
+            unit="none",
+            decimals=0,
+            min=0,
+            lines=[(1, BAD)],
+        ),
+        timeseries(
+            "Control pairs failed",
+            query(
+                "sum by (kind) (increase(coalmine_judge_controls_total"
+                f'{{{JUDGED},kind!="anchor",result="fail"}}{W}))',
+                "{{kind}}",
+            ),
+            shows="Pairs with a known outcome that the judge got wrong, by kind.",
+            act="one now and then is noise, and is asked again; a kind that goes on failing "
+            "quarantines the judge.",
+            unit="short",
+            stacked=True,
+            min=0,
+        ),
+        timeseries(
+            "Verdicts on trial",
+            query(
+                f"max by (rollout) (coalmine_judge_unconfirmed_verdicts{{{JUDGED}}})", "{{rollout}}"
+            ),
+            shows="Verdicts since the judge last passed; they count against a candidate at once, "
+            "and for it only from the next pass on.",
+            act="only climbing: no worker examines the judge; see its log, and the judge's budget.",
+            unit="short",
+            decimals=0,
+            min=0,
+        ),
+        timeseries(
+            "Length bias",
+            query(
+                "max by (rollout, segment) "
+                f'(coalmine_judge_bias{{{JUDGED},bias="length",bound="point"}})',
+                "{{rollout}} {{segment}}",
+            ),
+            shows="Rank correlation of the verdict with how much longer the candidate's answer is.",
+            act="far above zero: read wins of long answers; a rubric that names concision, or a "
+            "better judge, if length is all that they have.",
+            unit="none",
+            lines=[(-0.5, WARN), (0.5, WARN)],
+        ),
+        timeseries(
+            "Anchor agreement",
+            query(f"min by (rollout) (coalmine_judge_anchor_agreement{{{JUDGED}}})", "{{rollout}}"),
+            shows="Share of the frozen anchors on which the judge says what it said first.",
+            act="falling: the judge's provider has changed it; pin a version, and don't compare "
+            "evidence from before and after.",
+            unit="percentunit",
+            min=0,
         ),
     ]
 

@@ -19,6 +19,7 @@ from rollout.evidence import (
     MetricEvidence,
     Reading,
 )
+from rollout.judge_health import JUDGE_METRIC
 from rollout.observations import counted_in_windows
 from rollout.shares import live_states, towards_harm
 from rollout.spec import MetricSpec, RolloutSpec
@@ -187,11 +188,9 @@ def _assess(evidence: EvidenceState, spec: RolloutSpec, metric: MetricSpec) -> A
     if known.limit is not None:
         streams.append(known.limit.log_e_harm)
     labels = known.labels if metric.min_human_labels else None
-    proof = paired.log_e_non_inferior
-    if reverse is not None:
-        proof = min(proof, reverse.log_e_non_inferior)
-    if metric.min_human_labels:
-        proof = labels.log_e_non_inferior if labels is not None else 0.0
+    proof = _proof(known, metric)
+    if evidence.trusted is not None and metric.name == JUDGE_METRIC:
+        proof = min(proof, _proof(evidence.trusted.metric, metric))
     return Assessment(
         metric=metric,
         n=paired.n,
@@ -204,6 +203,15 @@ def _assess(evidence: EvidenceState, spec: RolloutSpec, metric: MetricSpec) -> A
         labels=labels,
         asked=known.asked,
     )
+
+
+def _proof(known: MetricEvidence, metric: MetricSpec) -> float:
+    """Return the log e-value for non-inferiority: by people where they are asked, or pairs."""
+    if metric.min_human_labels:
+        return known.labels.log_e_non_inferior if known.labels is not None else 0.0
+    reverse = known.reverse.get(OVERALL)
+    proof = known.paired[OVERALL].log_e_non_inferior
+    return proof if reverse is None else min(proof, reverse.log_e_non_inferior)
 
 
 def _assess_own(

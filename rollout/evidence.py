@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from rollout.clustering import OpenCluster
+from rollout.judge_health import JudgeHealth
 from rollout.spec import MetricSpec, RolloutSpec
 from rollout.spec_metrics import LATENCIES, RELATIVE_METRICS
 from rollout.statistics import (
@@ -35,6 +36,7 @@ __all__ = [
     "EvidenceState",
     "MetricEvidence",
     "Reading",
+    "Trusted",
     "begin_step",
     "is_live",
     "start_evidence",
@@ -142,6 +144,40 @@ class MetricEvidence:
 
 
 @dataclass(frozen=True, slots=True)
+class Trusted:
+    """What would be known had the verdicts since the judge's last pass never come.
+
+    Kept beside the state while there are such verdicts, and put in its place when the judge fails:
+    the judge's ``metric``, the ``open`` clusters with the judge's sums alone, ``recent`` and
+    ``log_harm`` as in :class:`EvidenceState`.
+    """
+
+    metric: MetricEvidence
+    open: tuple[OpenCluster, ...]
+    recent: str
+    log_harm: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return a JSON document; :meth:`from_json` is its inverse."""
+        return {
+            "metric": self.metric.to_json(),
+            "open": [cluster.to_json() for cluster in self.open],
+            "recent": self.recent,
+            "log_harm": self.log_harm,
+        }
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Trusted:
+        """Build the value from its JSON document."""
+        return cls(
+            MetricEvidence.from_json(document["metric"]),
+            tuple(map(OpenCluster.from_json, document["open"])),
+            document["recent"],
+            document["log_harm"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class EvidenceState:
     """Everything that the policy looks at.
 
@@ -155,7 +191,9 @@ class EvidenceState:
     ``seen`` those whose first pair has counted (see :mod:`rollout.clustering`). ``log_harm`` is
     the natural log of the guardrails' capital on harm, which outlives steps and epochs (see
     :mod:`rollout.capital`). ``subset`` tests whether the pairs that were compared are a fair sample
-    of those that were drawn.
+    of those that were drawn. ``judge_health`` is what its control pairs say of the judge, ``None``
+    where it is not examined; ``trusted`` is set while verdicts wait for its next pass (see
+    :mod:`rollout.quarantine`).
     """
 
     metrics: Mapping[str, MetricEvidence]
@@ -179,6 +217,8 @@ class EvidenceState:
     seen: ClusterMeans | None = None
     log_harm: float = 0.0
     subset: SubsetState | None = None
+    judge_health: JudgeHealth | None = None
+    trusted: Trusted | None = None
 
     @property
     def consecutive_judge_errors(self) -> int:
@@ -200,6 +240,8 @@ class EvidenceState:
         document["open"] = [cluster.to_json() for cluster in self.open]
         document["seen"] = self.seen.to_json() if self.seen else None
         document["subset"] = self.subset.to_json() if self.subset else None
+        document["judge_health"] = asdict(self.judge_health) if self.judge_health else None
+        document["trusted"] = self.trusted.to_json() if self.trusted else None
         return document
 
     @classmethod
@@ -207,6 +249,7 @@ class EvidenceState:
         """Build the state from its JSON document."""
         ratio, seen = document["sample_ratio"], document.get("seen")
         subset = document.get("subset")
+        health, trusted = document.get("judge_health"), document.get("trusted")
         return cls(
             **{
                 **document,
@@ -219,6 +262,8 @@ class EvidenceState:
                 "open": tuple(map(OpenCluster.from_json, document.get("open", ()))),
                 "seen": ClusterMeans.from_json(seen) if seen else None,
                 "subset": SubsetState.from_json(subset) if subset else None,
+                "judge_health": JudgeHealth.from_json(health) if health else None,
+                "trusted": Trusted.from_json(trusted) if trusted else None,
             }
         )
 

@@ -19,9 +19,11 @@ from rollout.evidence import (
     OVERALL,
     EvidenceState,
     MetricEvidence,
+    Trusted,
     start_paired,
 )
 from rollout.folding_live import live, outcome, query, segments_of, window
+from rollout.judge_health import JUDGE_METRIC
 from rollout.observations import (
     count_of,
     difference_of,
@@ -31,6 +33,15 @@ from rollout.observations import (
     ranked_worst,
     verdict_of,
     with_latency,
+)
+from rollout.quarantine import (
+    examined,
+    health_of,
+    is_on_trial,
+    label_heard,
+    on_trial,
+    with_capital,
+    without_verdict,
 )
 from rollout.spec import MetricSpec, RolloutSpec
 from rollout.spec_metrics import RELATIVE_METRICS
@@ -62,11 +73,34 @@ def update(state: EvidenceState, seq: int, fact: Evidence, spec: RolloutSpec) ->
     if seq != state.last_seq + 1:
         raise ValueError(f"evidence {state.last_seq + 1} to {seq - 1} is missing")
     try:
-        changed = _KINDS[fact.kind](state, fact, spec)
+        changed = _told(state, fact, spec)
     except (KeyError, TypeError, ValueError, IndexError):
         changed = replace(state, unreadable=state.unreadable + 1)
-    changed = reallocated(state, changed, spec)
+    if fact.kind != "judge_health":  # what it takes back was no bet
+        changed = with_capital(state, reallocated(state, changed, spec), spec)
     return replace(changed, last_seq=seq, clock=max(state.clock, fact.at))
+
+
+def _told(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> EvidenceState:
+    """Return the state after a fact; where the judge is examined, with its word on trial."""
+    if fact.kind == "judge_health":
+        return examined(state, fact)
+    health = health_of(state, fact)
+    if health is None:
+        return _KINDS[fact.kind](state, fact, spec)
+    heard, bare, trusted = fact, fact, state.trusted
+    if is_on_trial(fact, health):
+        bare = without_verdict(fact)
+        heard = bare if health.quarantined else fact
+        trusted = None if health.quarantined else on_trial(state)
+        health = health.with_verdict(int(fact.payload["pair_id"]))
+    elif fact.kind == "label":
+        heard = label_heard(fact, health, confirmed=False)
+        bare = label_heard(fact, health, confirmed=True)
+    changed = _KINDS[fact.kind](state, heard, spec)
+    if trusted is not None and fact.kind in _TRUSTED:
+        trusted = _TRUSTED[fact.kind](state, trusted, bare, spec)
+    return replace(changed, judge_health=health, trusted=trusted)
 
 
 def _pair(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> EvidenceState:
@@ -236,9 +270,7 @@ def _noise(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> EvidenceS
         difference = difference_of(metric, failures_of(metric, known, fact.payload), fact.payload)
         if difference is None:
             continue
-        forward, reverse = known.noise or (start_paired(metric), start_paired(metric))
-        noise = (forward.update(difference), reverse.update(-difference))
-        metrics[metric.name] = replace(known, noise=noise)
+        metrics[metric.name] = _noisy(known, metric, difference)
     # In A/A pairs an order-dependent verdict is what an honest judge gives, too.
     judge = fact.payload["judge"]
     judge = "tie" if judge == "inconsistent" else judge
@@ -248,6 +280,11 @@ def _noise(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> EvidenceS
         noise_pairs=state.noise_pairs + 1,
         recent=judged(state.recent, judge),
     )
+
+
+def _noisy(known: MetricEvidence, metric: MetricSpec, difference: float) -> MetricEvidence:
+    forward, reverse = known.noise or (start_paired(metric), start_paired(metric))
+    return replace(known, noise=(forward.update(difference), reverse.update(-difference)))
 
 
 def _breaker(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> EvidenceState:  # noqa: ARG001
@@ -263,11 +300,16 @@ def _breaker(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> Evidenc
 
 def _label(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> EvidenceState:
     """Return the state after a person's verdict on a pair, which corrects the judge's."""
-    payload = fact.payload
-    metric = spec.metric("judge_win_rate")
+    metric = spec.metric(JUDGE_METRIC)
     if metric is None:
         return state
-    known = state.metrics[metric.name]
+    known = _labelled(state.metrics[metric.name], metric, fact.payload)
+    return replace(state, metrics={**state.metrics, metric.name: known})
+
+
+def _labelled(
+    known: MetricEvidence, metric: MetricSpec, payload: Mapping[str, Any]
+) -> MetricEvidence:
     labels = known.labels or LabelState.start(margin=metric.margin)
     judge = payload["judge"]
     labels = labels.labelled(
@@ -275,9 +317,59 @@ def _label(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> EvidenceS
         None if judge is None else float(judge),
         float(payload["probability"]),
     )
-    return replace(state, metrics={**state.metrics, metric.name: replace(known, labels=labels)})
+    return replace(known, labels=labels)
 
 
+def _trusted_pair(
+    state: EvidenceState, trusted: Trusted, bare: Evidence, spec: RolloutSpec
+) -> Trusted:
+    """Return what is trusted after a pair from which a verdict on trial was taken."""
+    metric = _judges(spec)
+    difference = difference_of(metric, None, bare.payload)
+    said = {} if difference is None else {metric.name: difference}
+    held, counted = _one_a_cluster(replace(state, open=trusted.open), bare, said, spec)
+    pairs = _in_segments(state, counted, spec)
+    known = _compared(trusted.metric, metric, None, difference, pairs, bare.payload)
+    return replace(
+        trusted,
+        metric=_asked(known, segments_of(state, bare.segment, spec), bare.payload),
+        open=held.open,
+        recent=judged(trusted.recent, bare.payload["judge"]),
+    )
+
+
+def _trusted_noise(
+    state: EvidenceState,  # noqa: ARG001
+    trusted: Trusted,
+    bare: Evidence,
+    spec: RolloutSpec,
+) -> Trusted:
+    metric = _judges(spec)
+    difference = difference_of(metric, None, bare.payload)
+    recent = judged(trusted.recent, bare.payload["judge"])
+    if difference is None:
+        return replace(trusted, recent=recent)
+    return replace(trusted, metric=_noisy(trusted.metric, metric, difference), recent=recent)
+
+
+def _trusted_label(
+    state: EvidenceState,  # noqa: ARG001
+    trusted: Trusted,
+    bare: Evidence,
+    spec: RolloutSpec,
+) -> Trusted:
+    return replace(trusted, metric=_labelled(trusted.metric, _judges(spec), bare.payload))
+
+
+def _judges(spec: RolloutSpec) -> MetricSpec:
+    """Return the judge's metric; where anything is trusted apart, the spec has one."""
+    metric = spec.metric(JUDGE_METRIC)
+    if metric is None:
+        raise ValueError("the spec has no metric of the judge")
+    return metric
+
+
+_TRUSTED = {"pair": _trusted_pair, "noise": _trusted_noise, "label": _trusted_label}
 _KINDS = {
     "pair": _pair,
     "noise": _noise,

@@ -63,6 +63,16 @@ class ControlMetrics:
             "1 for the present verdict.",
             ("rollout", "metric", "segment", "verdict"),
         )
+        self.quarantined = gauge(
+            "coalmine_judge_quarantined",
+            "1 while the judge has failed its control pairs and what it says does not count.",
+            ("rollout", "route"),
+        )
+        self.on_trial = gauge(
+            "coalmine_judge_unconfirmed_verdicts",
+            "Verdicts since the judge last passed its control pairs.",
+            ("rollout",),
+        )
         self.funnel = gauge(
             "coalmine_funnel", "Requests by where they ended.", ("rollout", "stream", "outcome")
         )
@@ -129,6 +139,10 @@ class ControlMetrics:
                 self.estimate.labels(*labels, "high").set(high)
         log_e, _ = combined_harm(evidence, assess(evidence, spec))
         self.e_value.labels(name, "guardrails", "all", "harm").set(log_e / log(10))
+        if evidence.judge_health is not None:
+            health = evidence.judge_health
+            self.quarantined.labels(name, record.route).set(float(health.quarantined))
+            self.on_trial.labels(name).set(health.unconfirmed)
         for stream, outcomes in funnel.items():
             for outcome, count in outcomes.items():
                 self.funnel.labels(name, stream, outcome).set(count)
@@ -156,6 +170,7 @@ class ControlMetrics:
             *(self.phase, self.step, self.weight, self.funnel),
             *(self.e_value, self.estimate, self.observations, self.verdict),
             *(self.review_items, self.review_labels, self.review_win_rate),
+            *(self.quarantined, self.on_trial),
         ):
             known.clear()
 

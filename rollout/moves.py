@@ -82,10 +82,15 @@ def resumed(
     it was paused, which has to be proven anew, and so are pairs that were lost unfairly.
     """
     evidence = replace(record.evidence, recent="")
+    trusted = evidence.trusted
+    trusted = None if trusted is None else replace(trusted, recent="")
     if record.paused is not None and record.paused.reason == "failure":
         evidence = replace(evidence, log_harm=min(0.0, evidence.log_harm))
+        if trusted is not None:
+            trusted = replace(trusted, log_harm=min(0.0, trusted.log_harm))
     if record.paused is not None and record.paused.reason == "sample_ratio":
         evidence = replace(evidence, subset=None)
+    evidence = replace(evidence, trusted=trusted)
     if approved:
         record = replace(record, approved=record.approved | {record.step_index})
     record = replace(

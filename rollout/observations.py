@@ -86,8 +86,8 @@ def verdict_of(payload: Mapping[str, Any]) -> tuple[float | None, int] | None:
     """Return a pair's score, None where its verdict is missing, and which answer was longer.
 
     The second is 1 where the candidate's was, -1 where the baseline's was, else 0. None where no
-    verdict was to be had: there were not two answers, or the budget was used up, which is no word
-    on this pair.
+    verdict was to be had: there were not two answers, the budget was used up, or the judge is
+    quarantined, which is no word on this pair.
     """
     tokens = payload["values"].get("output_tokens") or [None, None]
     known = None not in tokens
@@ -178,7 +178,7 @@ def judged(recent: str, judge: str) -> str:
         letter = _NO_VERDICT[judge]
     elif judge in _JUDGED:
         letter = "v"
-    elif judge in {"not_needed", "unjudgeable"}:
+    elif judge in {"not_needed", "unjudgeable", "quarantined"}:
         return recent
     else:
         raise ValueError(f"no verdict is called {judge!r}")

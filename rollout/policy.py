@@ -18,6 +18,7 @@ from typing import Literal
 
 from rollout.assessment import Assessment, assess, combined_harm, format_e
 from rollout.evidence import EvidenceState
+from rollout.judge_health import JUDGE_METRIC, JudgeHealth
 from rollout.spec import RolloutSpec
 from rollout.states import ACTIVE, Phase
 from rollout.steps import Step
@@ -34,6 +35,7 @@ PauseReason = Literal[
     "evaluator_error",
     "failure",
     "inconclusive",
+    "judge_quarantined",
     "limit",
     "manual",
     "manual_weight",
@@ -131,7 +133,8 @@ def _act(
         return "pause", harm, "failure"
     elapsed = now - status.step_started_at
     return (
-        _evaluator(evidence, spec, assessments)
+        _quarantine(evidence, spec)
+        or _evaluator(evidence, spec, assessments)
         or _waits_for_a_person(status, elapsed)
         or _limits(spec, status, now, assessments)
         or _no_data(evidence, spec, status, now, assessments)
@@ -165,7 +168,7 @@ def _evaluator(
             "distrust the evaluator, not the candidate"
         )
         return "pause", reason, "evaluator_error"
-    metric = spec.metric("judge_win_rate")
+    metric = spec.metric(JUDGE_METRIC)
     if metric is None or not metric.is_guardrail:
         return None
     rule, recent = spec.on_evaluator_error, evidence.recent
@@ -191,6 +194,23 @@ def _evaluator(
     if then is not None and then[0] == "pause":
         return "pause", then[1], "evaluator_error"
     return then
+
+
+def _health(evidence: EvidenceState, spec: RolloutSpec) -> JudgeHealth | None:
+    """Return the judge's health where it is examined and what it says acts."""
+    metric = spec.metric(JUDGE_METRIC)
+    return evidence.judge_health if metric is not None and metric.is_guardrail else None
+
+
+def _quarantine(evidence: EvidenceState, spec: RolloutSpec) -> _Act | None:
+    health, then = _health(evidence, spec), spec.on_evaluator_error.then
+    if health is None or not health.quarantined:
+        return None
+    reason = (
+        f"the judge is quarantined and its verdicts do not count: in window {health.window} "
+        f"{health.reason}"
+    )
+    return then, reason, "judge_quarantined" if then == "pause" else None
 
 
 def _waits_for_a_person(status: Status, elapsed: float) -> _Act | None:
@@ -328,6 +348,9 @@ def _not_enough(
     if open_ones:
         lacking.append(f"{', '.join(each.metric.name for each in open_ones)} not proven")
         lacking += [why for each in open_ones if (why := each.incomplete(spec))]
+    health = _health(evidence, spec)
+    if health is not None and health.lacking is not None:
+        lacking.append(health.lacking)
     if not lacking:
         return None
     limit = spec.analysis.max_duration if step.max_duration is None else step.max_duration

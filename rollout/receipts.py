@@ -5,6 +5,7 @@ Everything here is plain JSON made of the evidence, so that a receipt can be rec
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from math import ceil, isfinite, log
 from typing import Any
 
@@ -44,6 +45,7 @@ def receipt(record: Record, decision: Decision | None, *, now: float) -> dict[st
         "log_e_harm": decision.log_e_harm if decision else None,
         "heaviest_metric": decision.metric if decision else None,
         "counts": _counts(evidence),
+        "judge_health": asdict(evidence.judge_health) if evidence.judge_health else None,
         "verdicts": [verdict_json(each) for each in verdicts(evidence, record.spec)],
         "heaviest_pairs": {
             name: [pair_id for _, pair_id in metric.worst]
@@ -130,6 +132,9 @@ def _needs(record: Record) -> list[str]:
     if evidence.step_candidate < step.min_samples:
         missing = step.min_samples - evidence.step_candidate
         needs.append(f"{missing} more requests served by the candidate")
+    health = evidence.judge_health
+    if health is not None and health.quarantined:
+        needs.append("the judge to pass its control pairs again: `coalmine judge health`")
     assessments = assess(evidence, spec)
     needs += [
         _to_prove(each, spec)

@@ -63,6 +63,8 @@ class Evaluator:
         self._mirrored = mirrored
         self._decider = decider
         self._decided = decided
+        # What an examined judge says counts on trial: its pairs say so.
+        self._watched = settings.judge is not None and settings.judge.health.enabled
         self.lag = LoopLag()
         """Watched by the worker while it runs."""
         self._boilerplate = BoilerplateMemory()
@@ -150,6 +152,8 @@ class Evaluator:
             checks=checks,
             decision=decision,
         )
+        if self._watched and decision.decided_by == "judge":
+            payload["watched"] = True
         if reverse:
             payload = without_delivery(payload)
         kind: EvidenceKind = "noise" if claim.stream == "noise" else "pair"

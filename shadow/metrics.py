@@ -9,6 +9,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
 
 from gateway.store.tables import JudgmentRow
+from shadow.health.watch import Examined
 from shadow.pair import Arm
 from shadow.pairs import Finished
 from shadow.plan import Plan
@@ -77,6 +78,38 @@ class WorkerMetrics:
             ("rollout",),
             registry=registry,
         )
+        self.controls = Counter(
+            "coalmine_judge_controls_total",
+            "Control pairs and anchors that the judge was asked, by what came of them.",
+            ("rollout", "kind", "result"),
+            registry=registry,
+        )
+        self.windows = Counter(
+            "coalmine_judge_windows_total",
+            "Windows that this worker examined the judge for, by result.",
+            ("rollout", "result"),
+            registry=registry,
+        )
+        self.bias = Gauge(
+            "coalmine_judge_bias",
+            "Rank correlation of verdict and length (length), P(first wins) - P(second wins) "
+            "(position), and share of pairs that turn with the order (inconsistent), over the "
+            "latest judged pairs at the last window that this worker examined; with 95% bounds.",
+            ("rollout", "segment", "bias", "bound"),
+            registry=registry,
+        )
+        self.agreement = Gauge(
+            "coalmine_judge_anchor_agreement",
+            "Share of anchors on which the judge still says what it said first.",
+            ("rollout",),
+            registry=registry,
+        )
+        self.drifted = Gauge(
+            "coalmine_judge_drifted",
+            "1 where the judge disagrees with its first verdicts on the anchors beyond chance.",
+            ("rollout",),
+            registry=registry,
+        )
         self.stages = Counter(
             "coalmine_judge_stages_total",
             "Pairs that a stage of the judge was asked about, by why it was asked.",
@@ -120,6 +153,29 @@ class WorkerMetrics:
                     # A case's number is no label.
                     known = "known_case" if flag.startswith("case_") else flag
                     self.check_flags.labels(route, variant, name, known).inc()
+
+    def examined(self, window: Examined) -> None:
+        """Show what a window came to, once it is written."""
+        rollout = window.plan.name
+        self.windows.labels(rollout, window.examination.result).inc()
+        for each in (*window.examination.asked, *window.anchors):
+            result = {None: "no_verdict", True: "pass", False: "fail"}[each.passed]
+            self.controls.labels(rollout, each.kind, result).inc()
+        for biases in window.biases:
+            segment = biases.segment or "all"
+            for name in ("position", "length", "inconsistent"):
+                estimate = getattr(biases, name)
+                for bound, value in (
+                    ("point", estimate.value),
+                    ("low", estimate.low),
+                    ("high", estimate.high),
+                ):
+                    if value is not None:
+                        self.bias.labels(rollout, segment, name, bound).set(value)
+        agreed, held = window.agreed
+        if held:
+            self.agreement.labels(rollout).set(agreed / held)
+            self.drifted.labels(rollout).set(float(window.drifted))
 
     def judgments(self, rollout: str, finished: Finished) -> None:
         """Count the judge's work on one pair, once it is written."""

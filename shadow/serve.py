@@ -16,6 +16,7 @@ from gateway.settings import Settings
 from gateway.store.engine import Store, open_store
 from gateway.store.replicas import this_replica
 from shadow.evaluate import Evaluator
+from shadow.health.build import build_watch
 from shadow.judge.build import build_judge
 from shadow.judge.rubrics import read_rubrics
 from shadow.metrics import WorkerMetrics
@@ -71,11 +72,13 @@ def build_worker(
 ) -> Worker:
     """Put a worker together on an open store. Call it inside the event loop that runs it."""
     rng = rng or Random()
+    judge = build_judge(settings, store, environ=environ, rubric=rubric, rng=rng)
+    replica = this_replica("worker", clock())
     evaluator = Evaluator(
         settings,
         store,
         environ=environ,
-        judge=build_judge(settings, store, environ=environ, rubric=rubric, rng=rng),
+        judge=judge,
         clock=clock,
         rng=rng,
         mirrored=metrics.mirrored,
@@ -87,8 +90,17 @@ def build_worker(
         evaluator=evaluator,
         metrics=metrics,
         settings=settings.worker,
-        replica=this_replica("worker", clock()),
+        replica=replica,
         clock=clock,
+        health=build_watch(
+            settings,
+            store,
+            judge,
+            rubric=rubric,
+            worker=replica.id,
+            clock=clock,
+            told=metrics.examined,
+        ),
     )
 
 

@@ -19,6 +19,7 @@ from gateway.store.engine import Store
 from gateway.store.replicas import Replica
 from shadow.evaluate import Evaluator
 from shadow.finisher import Finisher
+from shadow.health.watch import HealthWatch
 from shadow.metrics import WorkerMetrics
 from shadow.pairs import (
     Claim,
@@ -50,6 +51,7 @@ class Worker:
     settings: WorkerSettings
     replica: Replica
     clock: Callable[[], float]
+    health: HealthWatch | None = None
     _work: dict[asyncio.Task[None], Claim] = field(default_factory=dict)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -65,6 +67,8 @@ class Worker:
             asyncio.create_task(self._every(HEARTBEAT_S, self._beat)),
             asyncio.create_task(self._every(self.settings.claim_lease / 3, self._renew)),
         ]
+        if self.health is not None:
+            helpers.append(asyncio.create_task(self.health.run()))
         try:
             await self._claim_until(stop, finisher)
             await self._drain()

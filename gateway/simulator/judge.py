@@ -75,9 +75,11 @@ def _asked(conversation: str) -> str:
 def _statements(answer: str) -> list[str]:
     plain = answer.replace("\\", "")
     if plain.lstrip()[:1] in {"{", "["} or "```" in plain:
-        values = _JSON_VALUE.findall(plain)
+        values: list[str] = _JSON_VALUE.findall(plain)
         if values:
-            return values
+            # What stands behind the data is read like any other prose.
+            prose = plain[max(map(plain.rfind, "}]`")) + 1 :]
+            return values + [part for part in _SENTENCE.findall(prose) if part.strip()]
     return [part for part in _SENTENCE.findall(plain) if part.strip()]
 
 

@@ -27,7 +27,16 @@ EVIDENCE_CHANNEL = "coalmine_evidence"
 """PostgreSQL channel on which a rollout's id is announced when evidence has arrived."""
 
 EvidenceKind = Literal[
-    "pair", "noise", "live", "window", "breaker", "outcome", "query", "label", "dropped"
+    "pair",
+    "noise",
+    "live",
+    "window",
+    "breaker",
+    "outcome",
+    "query",
+    "label",
+    "dropped",
+    "judge_health",
 ]
 
 

@@ -1,7 +1,8 @@
 """All tables: instants (``*_at``) in Unix seconds, durations (``*_s``) in seconds.
 
 Who writes what: gateways write ``replica``, ``intake``, ``funnel`` and window evidence; workers
-make ``capture`` and ``pair`` of the intake, finish pairs, and write ``judgment`` and pair evidence;
+make ``capture`` and ``pair`` of the intake, finish pairs, and write ``judgment`` and pair evidence,
+``judge_window``, ``judge_health`` and ``judge_anchor``;
 the controller alone writes ``rollout``, ``split`` and ``transition``; operations of people write
 ``reload``; the admin API writes ``outcome``, and the leading control joins them. Workers draw
 ``review_item`` with the pair that they finish; the admin API writes ``review`` and
@@ -35,8 +36,11 @@ __all__ = [
     "EvidenceRow",
     "FunnelRow",
     "IntakeRow",
+    "JudgeAnchorRow",
     "JudgeBudgetRow",
     "JudgeCacheRow",
+    "JudgeHealthRow",
+    "JudgeWindowRow",
     "JudgmentRow",
     "LeaseRow",
     "OutcomeRow",
@@ -379,6 +383,75 @@ class JudgeBudgetRow(SQLModel, table=True):
     day: str = Field(primary_key=True)
     calls: int = 0
     microusd: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
+
+
+class JudgeWindowRow(SQLModel, table=True):
+    """One window of a rollout's judging, at whose end the judge is examined by one worker.
+
+    A worker owns it until ``lease_until``; the attempt fences a former owner. ``after_judgment`` is
+    the last judgment before it. ``result`` is ``pass``, ``fail`` or ``not_run`` once
+    ``finished_at`` is set, ``reason`` says why. ``identity`` is the hash of judge and rubric,
+    ``levels`` how far each kind of control has gone towards failing (natural logs).
+    """
+
+    __tablename__: ClassVar[Any] = "judge_window"
+    rollout_id: int = Field(primary_key=True)
+    window: int = Field(primary_key=True)
+    claimed_by: str
+    attempt: int = 1
+    lease_until: float
+    opened_at: float
+    after_judgment: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
+    judged: int = 0
+    finished_at: float | None = None
+    result: str | None = None
+    reason: str = Field(default="", sa_column=Column(Text, nullable=False))
+    model: str | None = None
+    fingerprint: str | None = None
+    rubric: str | None = None
+    identity: str | None = None
+    levels: dict[str, Any] = Field(default_factory=dict, sa_column=_json(nullable=False))
+
+
+class JudgeHealthRow(SQLModel, table=True):
+    """One control pair, or one anchor, as the judge decided it in both orders.
+
+    ``verdict`` is the comparison's word for the second answer (the candidate's place), or the
+    status where there is none; ``passed`` is null then. ``rubric`` is the rubric's hash.
+    """
+
+    __tablename__: ClassVar[Any] = "judge_health"
+    __table_args__: ClassVar[Any] = (
+        Index("ix_judge_health_window", "rollout_id", "window"),
+        Index("ix_judge_health_kind", "kind", "rollout_id", "id"),
+    )
+    id: int | None = Field(default=None, sa_column=Column(_BIG, primary_key=True))
+    rollout_id: int
+    window: int
+    kind: str
+    control: str
+    verdict: str
+    passed: bool | None = None
+    model: str
+    fingerprint: str | None = None
+    rubric: str
+    at: float
+
+
+class JudgeAnchorRow(SQLModel, table=True):
+    """The first verdict of a judge with a rubric on an anchor: what later ones are held against.
+
+    ``identity`` is the hash of judge, rubric and anchor set; ``score`` runs from -1 to 1.
+    """
+
+    __tablename__: ClassVar[Any] = "judge_anchor"
+    identity: str = Field(primary_key=True)
+    anchor: str = Field(primary_key=True)
+    verdict: str
+    score: float
+    model: str
+    fingerprint: str | None = None
+    created_at: float
 
 
 class FunnelRow(SQLModel, table=True):

@@ -21,6 +21,7 @@ from rollout.api import (
     fleet,
     gateways,
     health,
+    judge,
     judging,
     operations,
     outcomes,
@@ -86,7 +87,7 @@ def create_app(
     api = APIRouter(prefix=API_PREFIX)
     for part in (rollouts, comparing, replays, plans, pairs, judging, operations, outcomes):
         api.include_router(part.router)
-    for part in (reviews, review_exchange, fleet, gateways, audit, tokens):
+    for part in (judge, reviews, review_exchange, fleet, gateways, audit, tokens):
         api.include_router(part.router)
     app.include_router(api)
     app.include_router(health.router)

@@ -16,6 +16,7 @@ _TAGS = [
     {"name": "rollouts", "description": "What is being rolled out, and why it is where it is."},
     {"name": "operations", "description": "Decisions of people. Each is audited."},
     {"name": "outcomes", "description": "What came of requests later, as applications know it."},
+    {"name": "judge", "description": "Whether the judge can be trusted."},
     {"name": "fleet", "description": "Routes, deployments and the processes that serve."},
     {"name": "reviews", "description": "What people say about pairs, blind, and what it comes to."},
     {"name": "audit", "description": "Who did what."},

@@ -33,6 +33,7 @@ _COMMANDS = {
     "gateways": Lazy(
         "rollout.cli.gateways:app", "List the gateways, and have them read their settings again."
     ),
+    "judge": Lazy("rollout.cli.judge:app", "Say whether the judge can be trusted."),
     "explain": Lazy("rollout.cli.rollout:explain", "Say why a rollout is where it is."),
     "replay": Lazy(
         "rollout.cli.planning:replay", "Decide every transition again from the stored facts."

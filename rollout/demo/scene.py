@@ -145,7 +145,12 @@ def build_scene(
                 "risk": "header:x-risk",
             }
         },
-        "judge": {"deployment": "judge", "max_concurrency": 32},
+        "judge": {
+            "deployment": "judge",
+            "max_concurrency": 32,
+            # A demo of a minute examines its judge every few seconds.
+            "health": {"every_pairs": 50, "every": "2s"},
+        },
     }
     for section, values in (changes or {}).items():
         document[section] = {**document.get(section, {}), **values}

@@ -76,6 +76,15 @@ class Cascade:
             return replace(first, judgments=both)
         return replace(final, judgments=both)
 
+    def uncached(self) -> Cascade:
+        """Return the same stages, asked anew every time and in both orders."""
+        return Cascade(
+            self.first.uncached(),
+            self.final.uncached(),
+            escalation=self._escalation,
+            rng=self._rng,
+        )
+
     async def close(self) -> None:
         """Close both stages."""
         await self.first.close()

@@ -116,6 +116,20 @@ class Judge:
             return Judged("judge_error", judgments, reason=reason, stage=self._stage)
         return Judged("judged", judgments, compared(verdicts), stage=self._stage)
 
+    def uncached(self) -> Judge:
+        """Return the same judge, asked anew every time and always in both orders."""
+        return Judge(
+            self.client,
+            endpoint=self._endpoint,
+            rubric=self._rubrics,
+            nonce=self._nonce,
+            prices=self._prices,
+            stage=self._stage,
+            name=self._name,
+            version=self._version,
+            rng=self._rng,
+        )
+
     async def close(self) -> None:
         """Close the client."""
         await self.client.close()

@@ -83,6 +83,10 @@ class LocalFirstJudge:
         sides = {read.order: self._side(read.probability) for read in reads}
         return Judged("judged", judgments, compared(sides), stage="first")
 
+    def uncached(self) -> LocalFirstJudge:
+        """Return this judge: it keeps no verdicts, and reads both orders where they differ."""
+        return self
+
     async def close(self) -> None:
         """Let go of the model."""
         await self._model.close()

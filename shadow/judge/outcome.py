@@ -115,5 +115,11 @@ class Comparer(Protocol):
     ) -> Judged:
         """Compare; never raises for the judge's faults. Raises `StoreError`: nothing is spent."""
 
+    def uncached(self) -> Comparer:
+        """Return the same judge, asked anew every time and always in both orders.
+
+        For pairs that examine the judge itself: connections and models are shared, not the cache.
+        """
+
     async def close(self) -> None:
         """Let go of connections and models."""

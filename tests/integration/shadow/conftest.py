@@ -276,7 +276,14 @@ def rows(store: Store) -> Rows:
 def settings_for() -> Callable[..., Settings]:
     """Builds settings for upstream and judge URLs."""
 
-    def build(upstream: str, judge: str | None = None, **changes: Any) -> Settings:
+    def build(
+        upstream: str,
+        judge: str | None = None,
+        *,
+        health: dict[str, Any] | None = None,
+        rubric: str | None = None,
+        **changes: Any,
+    ) -> Settings:
         document: dict[str, Any] = {
             "deployments": {
                 "v6": {"base_url": upstream, "model": "model-v6"},
@@ -291,7 +298,13 @@ def settings_for() -> Callable[..., Settings]:
                 "model": "judge-1",
                 "api_key_env": "JUDGE_KEY",
             }
-            document["judge"] = {"deployment": "judge", "timeout": 5, **changes.pop("judge", {})}
+            # Its health is not examined unless a test is about it: tests count the judge's calls.
+            document["judge"] = {
+                "deployment": "judge",
+                "timeout": 5,
+                "health": {"enabled": False} if health is None else health,
+                "rubric": rubric,
+            }
         return Settings.model_validate({**document, **changes})
 
     return build

@@ -89,6 +89,7 @@ def staged(serving: Any, reply_with: Any, chat_document: Any, store: Store, rows
                         "judge": {
                             "deployment": "judge",
                             "timeout": 5,
+                            "health": {"enabled": False},  # calls are counted here
                             "first_stage": {"deployment": "small", "audit": 0.01},
                             **changes.pop("judge", {}),
                         },
@@ -218,7 +219,11 @@ def test_another_rubric_is_another_cache_entry(
                             "judge": {"base_url": server.url, "model": "judge-1"},
                         },
                         "routes": {"bot": {"baseline": "v6", "criteria": [criterion]}},
-                        "judge": {"deployment": "judge", "timeout": 5},
+                        "judge": {
+                            "deployment": "judge",
+                            "timeout": 5,
+                            "health": {"enabled": False},
+                        },
                     }
                 )
                 await asyncio.to_thread(work, settings, store, rollout)

@@ -1,0 +1,1 @@
+"""The judge's own health: control pairs with a known outcome, anchors, and live biases."""
