@@ -33,6 +33,7 @@ MetricName = Literal[
     "empty_rate",
     "escalation_rate",
     "abstention_rate",
+    "tool_call_rate",
     "error_rate",
     "timeout_rate",
     "latency",
@@ -67,7 +68,7 @@ DEFAULT_MARGINS: dict[str, float] = {
 MAX_CUSTOM = 12
 """Metrics of the user's own in one spec: each takes its part of the error budget."""
 
-_DIRECTED = ("refusal_rate", "escalation_rate", "abstention_rate")
+_DIRECTED = ("refusal_rate", "escalation_rate", "abstention_rate", "tool_call_rate")
 _RESERVED = ("guardrails",)
 _CUSTOM_NAME = r"^[a-z][a-z0-9_]{0,62}$"
 _BUILT_IN = list(get_args(MetricName))
@@ -98,7 +99,8 @@ class MetricSpec(Section):
     )
     direction: Literal["increase", "decrease", "both"] = Field(
         "increase",
-        description="refusal_rate, escalation_rate, abstention_rate: the direction that is harm.",
+        description="refusal_rate, escalation_rate, abstention_rate, tool_call_rate: the direction "
+        "that is harm.",
     )
     critical: bool = Field(
         False, description="Its evidence weighs four times as much for rollback."

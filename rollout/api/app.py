@@ -23,6 +23,7 @@ from rollout.api import (
     operations,
     outcomes,
     pairs,
+    panel,
     plans,
     replays,
     rollouts,
@@ -80,7 +81,7 @@ def create_app(
     app.state.registry = metrics if metrics is not None else CollectorRegistry()
     install_handlers(app)
     api = APIRouter(prefix=API_PREFIX)
-    for part in (rollouts, replays, plans, pairs, operations, outcomes):
+    for part in (rollouts, replays, plans, pairs, panel, operations, outcomes):
         api.include_router(part.router)
     for part in (fleet, gateways, audit, tokens):
         api.include_router(part.router)

@@ -11,6 +11,7 @@ import typer
 
 from rollout.cli.client import AdminClient, default_url, segment
 from rollout.cli.options import IfRevision, Json, Name, Reason, Token, Url
+from rollout.cli.panel import panel
 from rollout.cli.planning import plan, read_spec, replay
 
 __all__ = ["app", "explain"]
@@ -64,6 +65,7 @@ def apply(
 
 app.command()(plan)
 app.command()(replay)
+app.command()(panel)
 
 
 @app.command("list")

@@ -17,6 +17,7 @@ from shadow.checks import (
     output_tokens,
     refusal_rate,
     timeout_rate,
+    tool_call_rate,
     tool_contract,
     truncation_rate,
 )
@@ -52,6 +53,7 @@ CHECKS: tuple[Check, ...] = (
     Check(escalation_rate.NAME, escalation_rate.check),
     Check(abstention_rate.NAME, abstention_rate.check),
     Check(citation_valid.NAME, citation_valid.check),
+    Check(tool_call_rate.NAME, tool_call_rate.check),
 )
 
 HARD: frozenset[str] = frozenset(check.name for check in CHECKS if check.hard)
