@@ -3,14 +3,28 @@
 Who writes what: gateways write ``replica``, ``intake``, ``funnel`` and window evidence; workers
 make ``capture`` and ``pair`` of the intake, finish pairs, and write ``judgment`` and pair evidence;
 the controller alone writes ``rollout``, ``split`` and ``transition``; operations of people write
-``reload``; the admin API writes ``outcome``, and the leading control joins them.
+``reload``; the admin API writes ``outcome``, and the leading control joins them. Workers draw
+``review_item`` with the pair that they finish; the admin API writes ``review`` and
+``review_lease``, and settles items.
 """
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from sqlalchemy import JSON, BigInteger, Column, Index, Integer, LargeBinary, Text, UniqueConstraint
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    Text,
+    UniqueConstraint,
+    false,
+)
 from sqlmodel import Field, SQLModel
 
 __all__ = [
@@ -29,6 +43,9 @@ __all__ = [
     "PairRow",
     "ReloadRow",
     "ReplicaRow",
+    "ReviewItemRow",
+    "ReviewLeaseRow",
+    "ReviewRow",
     "RolloutRow",
     "SplitRow",
     "TokenRow",
@@ -202,6 +219,96 @@ class PairRow(SQLModel, table=True):
     comparison: dict[str, Any] | None = Field(default=None, sa_column=_json())
 
 
+class ReviewItemRow(SQLModel, table=True):
+    """A pair that was drawn for people to look at, without knowing which arm is which.
+
+    ``source`` is ``random`` or ``disagreement``; ``probability`` in (0, 1] is the one with which
+    this pair could have been drawn, from either. ``left_arm`` is ``baseline`` or ``candidate``.
+    ``score`` in [0, 1] is the judge's, for the candidate, None where there is none. ``wanted`` is
+    the number of reviewers that settle it. ``state`` is ``open``, ``done`` (``label`` in
+    {0, ½, 1} is the candidate's and became evidence; None when all skipped) or ``withdrawn``.
+    ``position`` in [0, 1) is where it stands in the queue: random, so that order tells nothing.
+    """
+
+    __tablename__: ClassVar[Any] = "review_item"
+    __table_args__: ClassVar[Any] = (
+        UniqueConstraint("pair_id", name="uq_review_item_pair"),
+        Index("ix_review_item_queue", "state", "rollout_id", "position"),
+        Index("ix_review_item_week", "route", "created_at"),
+    )
+    id: int | None = Field(default=None, sa_column=Column(_BIG, primary_key=True))
+    rollout_id: int = Field(index=True)
+    pair_id: int = Field(
+        sa_column=Column(_BIG, ForeignKey("pair.id", ondelete="CASCADE"), nullable=False)
+    )
+    route: str
+    segment: str | None = None
+    source: str
+    probability: float
+    left_arm: str
+    expert_only: bool = False
+    wanted: int = 1
+    score: float | None = None
+    position: float = 0.0
+    state: str = "open"
+    label: float | None = None
+    created_at: float
+    settled_at: float | None = None
+
+
+class ReviewRow(SQLModel, table=True):
+    """What one person said about one item. A correction supersedes it, and it stays.
+
+    ``verdict`` is ``left``, ``right``, ``tie``, ``both_bad`` or ``skip``; ``label`` is the same
+    from the candidate's point of view: 0, ½ or 1, None for a skip. ``via`` is ``api`` or
+    ``label_studio``; ``seconds`` is how long the person had the item before them.
+    """
+
+    __tablename__: ClassVar[Any] = "review"
+    __table_args__: ClassVar[Any] = (
+        Index(
+            "uq_review_current",
+            "item_id",
+            "reviewer",
+            unique=True,
+            sqlite_where=Column("superseded", Boolean) == false(),
+            postgresql_where=Column("superseded", Boolean) == false(),
+        ),
+        Index("ix_review_rollout", "rollout_id", "id"),
+    )
+    id: int | None = Field(default=None, sa_column=Column(_BIG, primary_key=True))
+    item_id: int = Field(
+        sa_column=Column(
+            _BIG, ForeignKey("review_item.id", ondelete="CASCADE"), index=True, nullable=False
+        )
+    )
+    rollout_id: int
+    pair_id: int = Field(sa_column=Column(_BIG, nullable=False))
+    reviewer: str
+    role: str
+    expert: bool = False
+    verdict: str
+    label: float | None = None
+    categories: list[Any] = Field(default_factory=list, sa_column=_json(nullable=False))
+    note: str = Field(default="", sa_column=Column(Text, nullable=False))
+    via: str = "api"
+    seconds: float | None = None
+    created_at: float
+    superseded: bool = False
+
+
+class ReviewLeaseRow(SQLModel, table=True):
+    """Who has an item before them, and until when nobody else is given their place."""
+
+    __tablename__: ClassVar[Any] = "review_lease"
+    item_id: int = Field(
+        sa_column=Column(_BIG, ForeignKey("review_item.id", ondelete="CASCADE"), primary_key=True)
+    )
+    reviewer: str = Field(primary_key=True)
+    since: float
+    until: float
+
+
 class JudgmentRow(SQLModel, table=True):
     """One call of the judge: one order of one pair, with its verdict or its error.
 
@@ -345,12 +452,15 @@ class LeaseRow(SQLModel, table=True):
 
 
 class TokenRow(SQLModel, table=True):
-    """A token of the admin API, as a hash."""
+    """A token of the admin API, as a hash. ``expert`` may review expert-only routes."""
 
     __tablename__: ClassVar[Any] = "token"
     id: int | None = Field(default=None, primary_key=True)
     name: str = Field(unique=True)
     role: str
+    expert: bool = Field(
+        default=False, sa_column=Column(Boolean, nullable=False, server_default=false())
+    )
     hash: str = Field(unique=True)
     created_at: float
     last_used_at: float | None = None
