@@ -5,7 +5,8 @@ make ``capture`` and ``pair`` of the intake, finish pairs, and write ``judgment`
 the controller alone writes ``rollout``, ``split`` and ``transition``; operations of people write
 ``reload``; the admin API writes ``outcome``, and the leading control joins them. Workers draw
 ``review_item`` with the pair that they finish; the admin API writes ``review`` and
-``review_lease``, and settles items.
+``review_lease``, and settles items. An export, asked for through the admin API, writes ``dataset``
+and ``dataset_item``.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ __all__ = [
     "LIVE_FIRST",
     "AuditRow",
     "CaptureRow",
+    "DatasetItemRow",
+    "DatasetRow",
     "EvidenceHeadRow",
     "EvidenceRow",
     "FunnelRow",
@@ -478,3 +481,51 @@ class AuditRow(SQLModel, table=True):
     action: str
     target: str
     detail: dict[str, Any] = Field(default_factory=dict, sa_column=_json(nullable=False))
+
+
+class DatasetRow(SQLModel, table=True):
+    """An export: rows to train on or to evaluate with. Never changed once ``state`` is ``ready``.
+
+    ``kind`` is ``preferences``, ``regressions`` or ``evalset``. ``hash`` is the SHA-256 of its
+    lines, ``version`` its number under its name; both are unset while it is ``building``.
+    """
+
+    __tablename__: ClassVar[Any] = "dataset"
+    __table_args__: ClassVar[Any] = (UniqueConstraint("name", "version", name="uq_dataset"),)
+    id: int | None = Field(default=None, sa_column=Column(_BIG, primary_key=True))
+    name: str
+    version: int | None = None
+    kind: str
+    state: str = "building"
+    hash: str | None = Field(default=None, index=True)
+    items: int = 0
+    rollout_id: int = Field(index=True)
+    manifest: dict[str, Any] = Field(default_factory=dict, sa_column=_json(nullable=False))
+    created_at: float
+    created_by: str
+
+
+class DatasetItemRow(SQLModel, table=True):
+    """One row of an export, in ``body`` as its line of JSON. Goes when its pair goes.
+
+    ``key`` is the same for the same row in every export, ``hash`` changes with anything in it.
+    """
+
+    __tablename__: ClassVar[Any] = "dataset_item"
+    __table_args__: ClassVar[Any] = (Index("ix_dataset_item_key", "dataset_id", "key"),)
+    dataset_id: int = Field(
+        sa_column=Column(_BIG, ForeignKey("dataset.id", ondelete="CASCADE"), primary_key=True)
+    )
+    number: int = Field(primary_key=True)
+    key: str
+    hash: str
+    split: str
+    segment: str | None = None
+    source: str
+    pair_id: int = Field(
+        sa_column=Column(
+            _BIG, ForeignKey("pair.id", ondelete="CASCADE"), index=True, nullable=False
+        )
+    )
+    capture_id: str = Field(index=True)
+    body: str = Field(sa_column=Column(Text, nullable=False))

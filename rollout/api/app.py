@@ -17,6 +17,7 @@ from gateway.store import Store
 from rollout.api import (
     audit,
     docs_page,
+    exports,
     fleet,
     gateways,
     health,
@@ -83,8 +84,9 @@ def create_app(
     api = APIRouter(prefix=API_PREFIX)
     for part in (rollouts, replays, plans, pairs, panel, operations, outcomes):
         api.include_router(part.router)
-    for part in (fleet, gateways, audit, tokens):
+    for part in (exports, fleet, gateways, audit, tokens):
         api.include_router(part.router)
+    api.include_router(exports.schemas)
     app.include_router(api)
     app.include_router(health.router)
     app.include_router(docs_page.router)

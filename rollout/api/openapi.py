@@ -17,6 +17,8 @@ _TAGS = [
     {"name": "operations", "description": "Decisions of people. Each is audited."},
     {"name": "outcomes", "description": "What came of requests later, as applications know it."},
     {"name": "fleet", "description": "Routes, deployments and the processes that serve."},
+    {"name": "panel", "description": "What moved with the candidate, and the samples behind it."},
+    {"name": "exports", "description": "Pairs to train on and to evaluate with."},
     {"name": "audit", "description": "Who did what."},
     {"name": "tokens", "description": "Who may do what."},
     {"name": "health", "description": "Probes and metrics; no token needed."},

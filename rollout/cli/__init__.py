@@ -37,6 +37,10 @@ _COMMANDS = {
     "replay": Lazy(
         "rollout.cli.planning:replay", "Decide every transition again from the stored facts."
     ),
+    "export": Lazy("rollout.cli.export:app", "Export pairs to train on, or to evaluate with."),
+    "dataset": Lazy(
+        "rollout.cli.dataset:app", "List what was exported, download it, compare two versions."
+    ),
     "token": Lazy("rollout.cli.token:app", "Create, list and revoke the API's tokens."),
     "settings": Lazy("rollout.cli.settings:app", "Check the settings."),
     "store": Lazy("rollout.cli.store:app", "Look after the store."),
