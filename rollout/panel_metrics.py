@@ -34,17 +34,17 @@ class PanelMetric:
 
 _DECLARED = (
     PanelMetric("output_tokens", "amount", 0.25, "length in tokens of one ruler"),
-    PanelMetric("word_count", "amount", 0.25, "length in words"),
+    PanelMetric("words", "amount", 0.25, "length in words"),
     PanelMetric("citation_valid", "rate", 0.01, "cite what the request did not supply"),
     PanelMetric("abstention_rate", "rate", 0.02, "say that they do not know"),
     PanelMetric("refusal_rate", "rate", 0.01, "refuse"),
+    PanelMetric("over_refusal_rate", "rate", 0.01, "refuse what is known to be harmless"),
     PanelMetric("tool_call_rate", "rate", 0.02, "call a tool where they could have answered"),
     PanelMetric("escalation_rate", "rate", 0.02, "hand over to a person"),
-    PanelMetric("repetition", "rate", 0.01, "repeat themselves"),
-    PanelMetric("boilerplate", "rate", 0.02, "share their text with answers to other prompts"),
-    PanelMetric("self_justification", "rate", 0.02, "justify themselves instead of answering"),
-    PanelMetric("overconfidence", "rate", 0.02, "claim more certainty than they can have"),
-    PanelMetric("truncation_rate", "rate", 0.01, "were cut"),
+    PanelMetric("repetition_rate", "rate", 0.01, "repeat themselves"),
+    PanelMetric("boilerplate_rate", "rate", 0.02, "share text with answers to other prompts"),
+    PanelMetric("self_justification_rate", "rate", 0.02, "justify themselves"),
+    PanelMetric("overconfidence_rate", "rate", 0.02, "claim more certainty than they can have"),
 )
 
 _RUN = frozenset(check.name for check in CHECKS)

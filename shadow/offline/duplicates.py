@@ -2,13 +2,14 @@
 
 MinHash: A. Broder, On the resemblance and containment of documents (1997). The share of equal
 minima estimates the Jaccard similarity of the sets of shingles; bands of eight find candidates.
-Everything is a function of the texts: no seed, no order of hashing.
+The hashes are BLAKE2b's of a shingle, mixed with 64 offsets by the finaliser of SplitMix64
+(G. Steele, D. Lea, C. Flood, OOPSLA 2014): a function of the texts alone.
 """
 
 from __future__ import annotations
 
 import re
-from zlib import crc32
+from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,11 +19,7 @@ __all__ = ["Duplicates", "shingles", "signature", "similarity"]
 _HASHES = 64
 _BAND = 8
 _WORDS = 3
-_PRIME = np.uint64(2**61 - 1)
-_MULTIPLIERS = np.array(
-    [crc32(b"multiplier %d" % index) | 1 for index in range(_HASHES)], dtype=np.uint64
-)
-_ADDENDS = np.array([crc32(b"addend %d" % index) for index in range(_HASHES)], dtype=np.uint64)
+_OFFSETS = np.arange(1, _HASHES + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
 _MAX_CHARS = 20_000
 
 Signature = NDArray[np.uint32]
@@ -39,10 +36,13 @@ def shingles(text: str) -> frozenset[str]:
 
 def signature(parts: frozenset[str]) -> Signature:
     """Return the MinHash signature of a set that is not empty: 64 numbers of 32 bits."""
-    hashed = np.array([crc32(part.encode("utf-8", "replace")) for part in parts], dtype=np.uint64)
-    # 32 by 32 bits plus 32 stays below 2^64, so nothing overflows.
-    mixed = (_MULTIPLIERS[:, None] * hashed[None, :] + _ADDENDS[:, None]) % _PRIME
-    least: Signature = mixed.min(axis=1).astype(np.uint32)
+    text = b"".join(
+        blake2b(part.encode("utf-8", "replace"), digest_size=8).digest() for part in parts
+    )
+    mixed = np.frombuffer(text, dtype="<u8")[None, :] + _OFFSETS[:, None]  # wraps, as it should
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    least: Signature = (mixed.min(axis=1) >> np.uint64(32)).astype(np.uint32)
     return least
 
 

@@ -24,6 +24,8 @@ EXPECTED = {
     "gateways",
     "explain",
     "replay",
+    "export",
+    "dataset",
     "token",
     "settings",
     "store",
