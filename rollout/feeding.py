@@ -13,7 +13,9 @@ from gateway.settings import Settings
 from gateway.store.engine import Store
 from rollout.controller import Controller
 from rollout.joining import join_outcomes
+from rollout.metrics import ControlMetrics
 from rollout.outcomes import forget_outcomes
+from rollout.panel_feed import PANEL_INTERVAL_S, PanelFeed
 from rollout.polling import Poller
 
 __all__ = ["FedController", "Repeating"]
@@ -73,7 +75,8 @@ class Repeating:
 class FedController:
     """A controller, and while it leads: outcomes joined with requests, and Prometheus read.
 
-    ``clock`` returns Unix seconds; ``environ`` holds the token for Prometheus.
+    With ``metrics`` the reward-hacking panel of running rollouts is shown there too. ``clock``
+    returns Unix seconds; ``environ`` holds the token for Prometheus.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class FedController:
         *,
         clock: Callable[[], float] = time.time,
         environ: Mapping[str, str] | None = None,
+        metrics: ControlMetrics | None = None,
     ) -> None:
         self._store = store
         self._settings = settings.control
@@ -95,6 +99,9 @@ class FedController:
         if settings.control.prometheus_url is not None:
             every = settings.control.prometheus_interval
             self._feeds.append(Repeating("coalmine-queries", self._poller.poll, interval=every))
+        if metrics is not None:
+            panel = PanelFeed(store, metrics, leads=lambda: controller.lease.token is not None)
+            self._feeds.append(Repeating("coalmine-panel", panel.look, interval=PANEL_INTERVAL_S))
 
     async def start(self) -> None:
         """Start all."""

@@ -6,7 +6,7 @@ fixed words.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import log
 from typing import Any
 
@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from rollout.assessment import assess, combined_harm
 from rollout.evidence import OVERALL
+from rollout.panel import Line
 from rollout.records import Record, Transition
 from rollout.states import Phase
 from rollout.verdicts import verdicts
@@ -63,6 +64,16 @@ class ControlMetrics:
         )
         self.funnel = gauge(
             "coalmine_funnel", "Requests by where they ended.", ("rollout", "stream", "outcome")
+        )
+        self.panel_value = gauge(
+            "coalmine_panel_value",
+            "A figure of the reward-hacking panel: share of answers, or mean amount, of each arm.",
+            ("rollout", "metric", "segment", "variant"),
+        )
+        self.panel_change = gauge(
+            "coalmine_panel_change_in_margins",
+            "How far the figure moved, in its margins: beyond 1 or -1 its samples want reading.",
+            ("rollout", "metric", "segment", "bound"),
         )
         self.time_to_zero = gauge(
             "coalmine_rollback_time_to_zero_seconds",
@@ -116,12 +127,24 @@ class ControlMetrics:
             for outcome, count in outcomes.items():
                 self.funnel.labels(name, stream, outcome).set(count)
 
+    def panel(self, rollout: str, lines: Iterable[Line]) -> None:
+        """Show the reward-hacking panel of a rollout."""
+        for line in lines:
+            labels = (rollout, line.metric.name, line.segment or "all")
+            for variant, value in (("baseline", line.before), ("candidate", line.after)):
+                if value is not None:
+                    self.panel_value.labels(*labels, variant).set(value)
+            for bound, value in (("low", line.low), ("point", line.change), ("high", line.high)):
+                if value is not None:
+                    self.panel_change.labels(*labels, bound).set(value / line.metric.margin)
+
     def follow(self) -> None:
         """Show no rollout any more: another process leads, and what this one knew grows old."""
         self.leader.set(0)
         for known in (
             *(self.phase, self.step, self.weight, self.funnel),
             *(self.e_value, self.estimate, self.observations, self.verdict),
+            *(self.panel_value, self.panel_change),
         ):
             known.clear()
 
