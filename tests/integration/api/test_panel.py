@@ -7,8 +7,12 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from prometheus_client import CollectorRegistry
 
 from gateway.store import Store
+from gateway.store.evidence import Evidence, append_evidence
+from rollout.metrics import ControlMetrics
+from rollout.panel_feed import PanelFeed
 
 SPEC = {
     "kind": "Rollout",
@@ -191,3 +195,31 @@ def test_roles(client: TestClient, rollout: int, tokens: dict[str, dict[str, str
     samples = f"{PATH}/refusal_rate/samples"
     assert client.get(samples, headers=tokens["viewer"]).json()["samples"] == []
     assert client.get(PATH).status_code == 401
+
+
+def test_prometheus_hears_of_new_evidence_from_the_leader(
+    store: Store, client: TestClient, rollout: int, finish_pair: Finish
+) -> None:
+    """The leader shows the panel of running rollouts, again when there is new evidence only."""
+    registry = CollectorRegistry()
+    leading = [False]
+    feed = PanelFeed(store, ControlMetrics(registry), leads=lambda: leading[0])
+
+    def after() -> float | None:
+        feed.look()
+        labels = {"rollout": "bot-v7", "metric": "refusal_rate", "segment": "all"}
+        return registry.get_sample_value("coalmine_panel_value", {**labels, "variant": "candidate"})
+
+    def add(answer: str, *, told: bool = True) -> None:
+        finish_pair(store, rollout, "question", SHORT, answer)
+        with store.write() as session:
+            append_evidence(store, session, rollout, [Evidence("pair", 1.0, {})] if told else [])
+
+    add(REFUSAL)
+    assert after() is None
+    leading[0] = True
+    assert after() == 1
+    add(SHORT, told=False)
+    assert after() == 1  # not read again
+    add(SHORT)
+    assert after() == pytest.approx(1 / 3)
