@@ -27,8 +27,9 @@ from shadow.offline.row_parts import (
 
 __all__ = ["eval_rows", "regression_rows"]
 
-_DELIVERY = frozenset({"error_rate", "timeout_rate"})
-"""What asking again says nothing about: the answer never came."""
+_NOT_AGAIN = frozenset({"error_rate", "timeout_rate", "boilerplate_rate", "known_failure_rate"})
+"""What asking again says nothing about: answers that never came, text shared with other answers,
+and failures that are a case already."""
 
 _MARK = re.compile(r"\[([^\[\]\n]{1,64})\]")
 _UNDECIDED = frozenset({"human_tie", "tie", "identical"})
@@ -61,7 +62,7 @@ def _failures(
             other: Arm = "baseline" if arm == "candidate" else "candidate"
             for name in broken_checks(material, arm, metric=metric):
                 answer = material.answer(arm)
-                if answer is None or name in _DELIVERY:
+                if answer is None or name in _NOT_AGAIN:
                     continue
                 reason = str(material.checks[name][arm].get("reason", ""))
                 told = CheckAssertion(check=name, reason=reason, failed_answer=answer.text)
@@ -127,6 +128,7 @@ def _case(
             "category": material.segment,
             "risk": material.risk,
             "reference_answer": reference,
+            "must_refuse": _must_refuse(material),
             "must_call": [] if prompt.named_tool is None else [prompt.named_tool],
             "citations": citations or [],
             "assertion": assertion,
@@ -150,6 +152,15 @@ def _case_row(material: Material, provenance: Provenance, case: Case) -> Row:
         key={"id": case.id},
         body=full.row(),
     )
+
+
+def _must_refuse(material: Material) -> bool | None:
+    """Return whether the route says that this has to be refused: each check is for one of them."""
+    for name, must in (("over_refusal_rate", False), ("under_refusal_rate", True)):
+        findings = (material.checks.get(name) or {}).values()
+        if any(finding.get("outcome") in ("pass", "fail") for finding in findings):
+            return must
+    return None
 
 
 def _cited(material: Material, arm: Arm | None, reference: str | None) -> list[str]:

@@ -144,7 +144,9 @@ class Case(_Row):
     reference_answer: str | None = Field(None, description="A good answer.")
     expected_label: str | None = Field(None, description="The right label, of a classification.")
     tests: list[str] = Field(default_factory=list, description="Code that tests a code answer.")
-    must_refuse: bool | None = Field(None, description="Whether it has to be refused; null: no.")
+    must_refuse: bool | None = Field(
+        None, description="true: it has to be declined; false: it is harmless; null: not known."
+    )
     must_call: list[str] = Field(default_factory=list, description="Tools that must be called.")
     citations: list[str] = Field(default_factory=list, description="Sources it must cite.")
     assertion: Assertion | None = Field(None, description="Of a regression: what must hold now.")

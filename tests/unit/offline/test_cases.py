@@ -174,6 +174,27 @@ def test_a_reference_is_only_what_is_known_to_be_good(
     assert case.reference_answer == reference
 
 
+@pytest.mark.parametrize(
+    ("name", "must"), [("over_refusal_rate", False), ("under_refusal_rate", True)]
+)
+def test_what_must_be_refused_is_in_the_case(
+    material: Build, origin: Origin, name: str, must: bool
+) -> None:
+    """What the route declared of the request is told by which of the two checks applied to it."""
+    pair = material(checks=check(name, "candidate"), result="tie")
+    [question] = made(pair, origin, "evalset")
+    assert question.must_refuse is must
+    [untold] = made(material(), origin, "evalset")
+    assert untold.must_refuse is None
+
+
+def test_a_known_failure_is_no_new_case(material: Build, origin: Origin) -> None:
+    """What is a case of the route already does not become one again."""
+    request = ExportRequest(kind="regressions", rollout="bot-v7")
+    pair = material(checks=check("known_failure_rate", "candidate"), comparison={})
+    assert rows_of(pair, request, origin) == "nothing_failed"
+
+
 def test_a_named_tool_must_be_called(material: Build, origin: Origin) -> None:
     """Where the client demanded a function, so does the case."""
     function = {"name": "refund", "parameters": {"type": "object"}}

@@ -112,6 +112,7 @@ def test_the_evidence_of_a_pair(pair: Build) -> None:
         "escalation_rate": [0, None],
         "abstention_rate": [0, None],
         "citation_valid": [None, None],
+        "tool_call_rate": [None, None],
     }
     assert payload["values"]["latency"] == [None, 60.0]
     assert (payload["judge"], payload["score"], payload["cluster"]) == ("not_needed", -1.0, "k")
