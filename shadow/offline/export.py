@@ -141,7 +141,13 @@ def _finish(
         ).one()
         row.version = (latest or 0) + 1
         row.hash, row.items, row.state = manifest["sha256"], build.items, "ready"
-        row.manifest = {"name": row.name, "version": row.version, **manifest}
+        row.manifest = {
+            "name": row.name,
+            "version": row.version,
+            "created_at": row.created_at,
+            "created_by": row.created_by,
+            **manifest,
+        }
         session.add(row)
         committing(session, row)
     return Exported(row, created=True)

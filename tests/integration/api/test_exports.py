@@ -52,7 +52,9 @@ def test_an_export_is_made_once(client: TestClient, store: Store, pairs: list[in
     assert made.status_code == 201, made.text
     dataset = made.json()["dataset"]
     assert (dataset["name"], dataset["version"], dataset["items"]) == ("bot-v7-preferences", 1, 3)
-    origin = dataset["manifest"]["origin"]
+    manifest = dataset["manifest"]
+    assert (manifest["created_by"], manifest["created_at"]) == ("local", 1_800_000_000.0)
+    origin = manifest["origin"]
     assert (origin["candidate"], len(origin["rubric_hash"])) == ("support-v7", 64)
     assert origin["candidate_revision"]
     again = client.post(EXPORTS, json=WANTED)
