@@ -527,5 +527,5 @@ class DatasetItemRow(SQLModel, table=True):
             _BIG, ForeignKey("pair.id", ondelete="CASCADE"), index=True, nullable=False
         )
     )
-    capture_id: str = Field(index=True)
+    capture_id: str = Field(foreign_key="capture.id", ondelete="CASCADE", index=True)
     body: str = Field(sa_column=Column(Text, nullable=False))

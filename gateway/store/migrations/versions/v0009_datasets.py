@@ -47,6 +47,7 @@ def upgrade() -> None:
         sa.Column("body", sa.Text(), nullable=False),
         sa.ForeignKeyConstraint(["dataset_id"], ["dataset.id"], ondelete="CASCADE"),
         sa.ForeignKeyConstraint(["pair_id"], ["pair.id"], ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["capture_id"], ["capture.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("dataset_id", "number"),
     )
     op.create_index("ix_dataset_item_key", "dataset_item", ["dataset_id", "key"])
