@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from rollout.assessment import assess, combined_harm
 from rollout.evidence import OVERALL
-from rollout.panel import Line
+from rollout.panel_lines import Line
 from rollout.records import Record, Transition
 from rollout.states import Phase
 from rollout.verdicts import verdicts

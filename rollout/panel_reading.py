@@ -10,7 +10,9 @@ from typing import Any, Literal
 from sqlmodel import Session, col, select
 
 from gateway.store.tables import CaptureRow, PairRow
-from rollout.panel import Line, LivePanel, PairPanel, Seen, Source, contribution
+from rollout.panel import PairPanel
+from rollout.panel_lines import Line, Seen, Source, contribution
+from rollout.panel_live import LivePanel
 from rollout.panel_metrics import PanelMetric
 from rollout.records import Record
 

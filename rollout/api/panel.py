@@ -13,7 +13,7 @@ from rollout.api.context import Context, Viewer, problems
 from rollout.api.pairs import PairInfo, load_pairs
 from rollout.api.panel_sides import SideInfo, sides
 from rollout.api.rollouts import Generation
-from rollout.panel import ALPHA, Line
+from rollout.panel_lines import ALPHA, Line
 from rollout.panel_metrics import PANEL
 from rollout.panel_reading import find_samples, read_panel
 

@@ -15,7 +15,7 @@ from sqlmodel import Session, col, delete, func, insert, select
 
 from gateway.errors import RequestError
 from gateway.store.engine import Store
-from gateway.store.tables import DatasetItemRow, DatasetRow, PairRow
+from gateway.store.tables import CaptureRow, DatasetItemRow, DatasetRow, PairRow
 from shadow.offline.build import Build, Made
 from shadow.offline.datasets import count_items
 from shadow.offline.reading import read_pages
@@ -83,13 +83,17 @@ def _begin(store: Store, request: ExportRequest, rollout_id: int, by: str, now: 
 
 
 def _write(store: Store, dataset_id: int, build: Build, made: Sequence[Made]) -> None:
-    """Write a page's rows, but for those whose pair was deleted meanwhile."""
+    """Write a page's rows, but for those whose pair or text was deleted meanwhile."""
     if not made:
         return
     with store.write() as session:
         ids = {material.pair_id for material, _ in made}
-        query = select(PairRow.id).where(col(PairRow.id).in_(ids))
-        there = set(session.exec(query.with_for_update(read=True, key_share=True)).all())
+        query = select(PairRow.id).where(
+            col(PairRow.id).in_(ids),
+            PairRow.capture_id == CaptureRow.id,
+            CaptureRow.request_body != "",
+        )
+        there = set(session.exec(query.with_for_update(read=True)).all())
         values: list[dict[str, Any]] = []
         for material, row in made:
             if material.pair_id not in there:

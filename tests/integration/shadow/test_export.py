@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -16,8 +17,9 @@ from sqlmodel import col, delete, func, select
 from gateway.errors import NotFound, RequestError
 from gateway.store import Store
 from gateway.store.evidence import load_funnel
-from gateway.store.tables import CaptureRow, DatasetItemRow, DatasetRow, ReviewItemRow
+from gateway.store.tables import CaptureRow, DatasetItemRow, DatasetRow, PairRow, ReviewItemRow
 from shadow.metrics import WorkerMetrics
+from shadow.offline import export as export_module
 from shadow.offline import reading
 from shadow.offline.datasets import compare, find_dataset, list_datasets, read_lines
 from shadow.offline.export import Exported, export_pairs
@@ -233,6 +235,32 @@ def test_without_text_there_is_nothing_to_export(
         assert session.exec(select(DatasetRow)).all() == []
 
 
+def test_text_that_goes_while_it_is_exported_is_not_written(
+    store: Store, finished: tuple[int, dict[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between reading and writing a pair is deleted, and a capture emptied: neither stays."""
+    rollout, pairs = finished
+    read_pages = export_module.read_pages
+
+    def interrupted(*arguments: Any) -> Iterator[Any]:
+        for page in read_pages(*arguments):
+            with store.write() as session:
+                gone, emptied = (session.get(PairRow, pairs[name]) for name in ("win", "loss"))
+                assert gone
+                assert emptied
+                capture = session.get(CaptureRow, emptied.capture_id)
+                assert capture
+                capture.request_body = capture.response_body = ""
+                session.add(capture)
+                session.delete(gone)
+            yield page
+
+    monkeypatch.setattr(export_module, "read_pages", interrupted)
+    done = export(store, rollout)
+    assert [row["prompt"][-1]["content"] for row in rows_in(store, done)] == ["broken"]
+    assert done.dataset.manifest["skipped"]["deleted"] == 2
+
+
 def test_regressions_and_eval_sets(store: Store, finished: tuple[int, dict[str, int]]) -> None:
     """Each failure is a case with its assertion; an eval set holds every question once."""
     rollout, _ = finished
@@ -306,7 +334,7 @@ def test_a_page_of_pairs_is_in_memory_at_a_time(
     def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         if "INSERT INTO dataset_item" in statement:
             statements.append("write")
-        elif statement.startswith("SELECT pair.id") and "capture" in statement:
+        elif statement.startswith("SELECT pair.id") and "response_body" in statement:
             statements.append("read")
 
     event.listen(store.engine, "before_cursor_execute", note)

@@ -10,7 +10,9 @@ from prometheus_client import CollectorRegistry
 
 from rollout.evidence import MAX_SEGMENTS
 from rollout.metrics import ControlMetrics
-from rollout.panel import Line, LivePanel, PairPanel, Seen, contribution
+from rollout.panel import PairPanel
+from rollout.panel_lines import Line, Seen, contribution
+from rollout.panel_live import LivePanel
 from rollout.panel_metrics import PANEL, PanelMetric
 from shadow.checks import CHECKS
 
