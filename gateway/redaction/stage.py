@@ -147,6 +147,10 @@ class Redaction:
         except Withheld as refusal:
             self._metrics.withheld(route, refusal.reason)
             raise
+        except Exception as error:  # noqa: BLE001 - what can't be redacted is not kept
+            _log.error("route %s: an answer can't be redacted (%s)", route, type(error).__name__)
+            self._metrics.withheld(route, "failed")
+            raise Withheld("failed") from None
         self._metrics.found(route, found)
         return answer
 

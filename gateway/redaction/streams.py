@@ -69,6 +69,8 @@ def redact_stream(text: str, scanner: Scanner, placeholders: Placeholders, *, se
     for head, data in _events(text):
         heads.append(head)
         documents.append(None if data.strip() == "[DONE]" else decoded_json(data))
+        if documents[-1] is None:
+            break  # what comes after the end is read by nobody
     before = placeholders.found.total()
     _redact_joined(documents, scanner, placeholders, secrets=secrets)
     parts: list[str] = []
