@@ -107,8 +107,8 @@ _BEARER = re.compile(r"(?:bearer|basic)[ \t]{1,4}([\w.~+/=-]{16,}+)", re.ASCII |
 _ASSIGNED = re.compile(
     r"(?:pass(?:word|wd|phrase)|pwd|api[ _-]?key|[_-]token"
     r"|secret(?:[_-]?access)?(?:[_-]?key)?|private[_-]?key)"
-    r"[\"'\\]{0,2}[ \t]{0,3}(?:[:=]|=>|\bis\b)[ \t]{0,3}[\"'\\]{0,2}"
-    r"([^\s\"'\\,;<>{}\[\]()]{6,200})",
+    r"[\"'\\]{0,2}[ \t]{0,3}(?P<sign>[:=]|=>|\bis\b)[ \t]{0,3}[\"'\\]{0,2}"
+    r"(?P<value>[^\s\"'\\,;<>{}\[\]()]{6,200})",
     re.IGNORECASE,
 )
 NAMES = ("pass", "pwd", "key", "token", "secret", "bearer", "basic")
@@ -147,9 +147,11 @@ def secrets(text: str) -> Iterator[Span]:
             yield Span(match.start(1), match.end(1), match[1])
     for start in _ASSIGNED_STARTS:
         for match in _matches(low, start, _ASSIGNED, text):
-            value = match[1].rstrip(".!?:")
-            if not value.isalpha() or start in {"password", "passwd", "pwd"}:
-                yield Span(match.start(1), match.start(1) + len(value), value)
+            value = match["value"].rstrip(".!?:")
+            plain = value.isalpha()  # a word, as in prose, unless it is assigned like a value
+            if not plain or (match["sign"] != "is" and start in {"password", "passwd", "pwd"}):
+                begin = match.start("value")
+                yield Span(begin, begin + len(value), value)
 
 
 def _matches(
@@ -262,13 +264,15 @@ def emails(text: str) -> Iterator[Span]:
 
 _SEPARATORS = r"[ \u00a0().\-/]{0,2}"
 _INTERNATIONAL = re.compile(rf"(?<![\w+])\+[ ]?[1-9](?:{_SEPARATORS}\d){{7,14}}(?!\d)", re.ASCII)
-_DOUBLE_ZERO = re.compile(r"(?<![\w.,-])00[1-9]\d{0,2}[ \-/]\(?\d(?:[ \-/()]{0,2}\d){6,12}(?!\w)")
+_DOUBLE_ZERO = re.compile(
+    r"(?<![\w.,-])(?<!\d )00[1-9]\d{0,2}[ \-/]\(?\d(?:[ \-/()]{0,2}\d){6,12}(?!\w)"
+)
 _NORTH_AMERICA = re.compile(
     r"(?<![\w.,-])(?:1[ .-])?(?:\([2-9]\d{2}\)[ -]?|[2-9]\d{2}[ .-])[2-9]\d{2}[ .-]\d{4}(?![\w-])",
     re.ASCII,
 )
 _TRUNK = re.compile(
-    r"(?<![\w.,/-])(?:\(0[1-9]\d{0,4}\)|0[1-9]\d{0,4})[ \-/.]?(?:\d{2,8}[ \-/.]){0,4}\d{2,8}(?!\w)",
+    r"(?<![\w.,/-])(?<!\d )(?:\(0[1-9]\d{0,4}\)|0[1-9]\d{0,4})[ \-/.]?(?:\d{2,8}[ \-/.]){0,4}\d{2,8}(?!\w)",
     re.ASCII,
 )
 _DATE = re.compile(r"\d{1,2}[./-]\d{1,2}[./-](?:\d{4}|\d{2})(?!\d)|\d{4}-\d{2}-\d{2}", re.ASCII)

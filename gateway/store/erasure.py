@@ -6,8 +6,10 @@ funnel stays whole too: a pair that is deleted before it was finished counts as 
 
 from __future__ import annotations
 
+import sqlite3
 from collections import Counter
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -31,6 +33,7 @@ __all__ = [
     "forget_verdicts",
     "overwrite_freed_pages",
     "remove_bodies",
+    "shorten_log",
 ]
 
 DEPENDENTS: tuple[tuple[type[Any], str, str], ...] = (
@@ -43,6 +46,8 @@ What the database deletes itself (``ON DELETE CASCADE``) need not be here: pairs
 capture, and reviews with their pair.
 """
 
+_PATIENCE_MS = 200
+"""While it waits for readers, a checkpoint keeps gateways from writing."""
 _PENDING, _WITHHELD, _DONE = "pending", "withheld", "done"
 
 
@@ -55,6 +60,10 @@ class Erased:
     judgments: int = 0
     judge_cache: int = 0
     others: int = 0
+
+    def to_json(self) -> dict[str, int]:
+        """Return the counts by name."""
+        return {each.name: getattr(self, each.name) for each in fields(self)}
 
     def add(self, more: Erased) -> None:
         """Add what else was deleted."""
@@ -69,6 +78,25 @@ def overwrite_freed_pages(store: Store, session: Session) -> None:
     """
     if store.is_sqlite:
         session.connection().execute(text("PRAGMA secure_delete = ON"))
+
+
+def shorten_log(store: Store) -> None:
+    """Have SQLite move its log into the database, so that the log holds nothing deleted either.
+
+    Left for later where somebody reads; PostgreSQL's log is kept as its administrator says.
+    """
+    if not store.is_sqlite:
+        return
+    connection = store.engine.raw_connection()
+    try:
+        with suppress(sqlite3.Error):
+            cursor = connection.cursor()
+            before = cursor.execute("PRAGMA busy_timeout").fetchone()[0]
+            cursor.execute(f"PRAGMA busy_timeout = {_PATIENCE_MS}")
+            cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            cursor.execute(f"PRAGMA busy_timeout = {int(before)}")
+    finally:
+        connection.close()
 
 
 def erase_captures(store: Store, session: Session, ids: Collection[str]) -> Erased:

@@ -24,6 +24,7 @@ from rollout.api import (
     outcomes,
     pairs,
     plans,
+    privacy,
     replays,
     rollouts,
     tokens,
@@ -82,7 +83,7 @@ def create_app(
     api = APIRouter(prefix=API_PREFIX)
     for part in (rollouts, replays, plans, pairs, operations, outcomes):
         api.include_router(part.router)
-    for part in (fleet, gateways, audit, tokens):
+    for part in (fleet, gateways, audit, tokens, privacy):
         api.include_router(part.router)
     app.include_router(api)
     app.include_router(health.router)

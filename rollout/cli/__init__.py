@@ -37,6 +37,10 @@ _COMMANDS = {
     "replay": Lazy(
         "rollout.cli.planning:replay", "Decide every transition again from the stored facts."
     ),
+    "privacy": Lazy(
+        "rollout.cli.privacy:app",
+        "Delete what is stored of a user, and try the redaction on a text.",
+    ),
     "token": Lazy("rollout.cli.token:app", "Create, list and revoke the API's tokens."),
     "settings": Lazy("rollout.cli.settings:app", "Check the settings."),
     "store": Lazy("rollout.cli.store:app", "Look after the store."),
