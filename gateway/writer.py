@@ -74,7 +74,7 @@ class BatchWriter:
         replica: str,
         interval: float,
         store_up: Gauge,
-        redaction: Redaction | None = None,
+        redaction: Redaction | None,
     ) -> None:
         self._store = store
         self.redaction = redaction
