@@ -106,11 +106,14 @@ class Redactor:
         return answer, placeholders.found
 
     def text(self, text: str) -> tuple[str, Counter[str]]:
-        """Redact a text that is nobody's body: JSON, an event stream or plain words."""
+        """Redact a text that is nobody's body: JSON, an event stream or plain words.
+
+        Raises :class:`Withheld`; plain words are always taken, a stream that can't be read is not.
+        """
         placeholders = Placeholders((text,))
+        if looks_like_stream(text):
+            return self._answer(text, placeholders), placeholders.found
         try:
-            if looks_like_stream(text):
-                return self._answer(text, placeholders), placeholders.found
             decoded_json(text)
             return self._request(text, placeholders), placeholders.found
         except Withheld as refusal:

@@ -15,7 +15,7 @@ import msgspec
 from gateway.redaction.checksums import is_card
 from gateway.redaction.text import Edit, Placeholders, Scanner, Withheld, applied
 
-__all__ = ["LITERAL", "decoded_json", "document_edits", "redact_document", "text_edits"]
+__all__ = ["LITERAL", "decoded_json", "document_edits", "is_json", "redact_document", "text_edits"]
 
 LITERAL = re.compile(r'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 """A string of JSON as it is written."""
@@ -56,6 +56,15 @@ def decoded_json(text: str) -> Any:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError, UnicodeError):
         raise Withheld("unreadable") from None
+
+
+def is_json(text: str) -> bool:
+    """Say whether a text is a JSON document."""
+    try:
+        decoded_json(text)
+    except Withheld:
+        return False
+    return True
 
 
 def redact_document(

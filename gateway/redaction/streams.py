@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.redaction.documents import LITERAL, decoded_json, redact_document, text_edits
+from gateway.redaction.documents import LITERAL, decoded_json, is_json, redact_document, text_edits
 from gateway.redaction.text import Placeholders, Scanner, Withheld, spread
 
 __all__ = ["looks_like_stream", "redact_stream"]
@@ -88,6 +88,9 @@ def _is_harmless(text: str, scanner: Scanner) -> bool:
 
     What stands around the text is nearly the same in each event, so that it is looked at once.
     """
+    last = text.rstrip("\r\n").rpartition("\n")[2].removeprefix("data:").strip()
+    if last != "[DONE]" and not is_json(last):
+        return False  # what was cut off may have begun in an event before
     pieces = _CONTENT.split(text)
     around = '""'.join(dict.fromkeys(pieces[::2]))
     if len(around) > _FEW * 1024 or "\\" in around:

@@ -6,6 +6,7 @@ funnel stays whole too: a pair that is deleted before it was finished counts as 
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -48,6 +49,13 @@ capture, and reviews with their pair.
 
 _PATIENCE_MS = 200
 """While it waits for readers, a checkpoint keeps gateways from writing."""
+_ERROR = re.compile(
+    r"status \d{3}(?=:)|connection: \w+\Z|proxy: status \d{3}\Z|no response\Z"
+    r"|the response (?:body is not a JSON object|has no choices|failed)\Z"
+    r"|the stream (?:ended before the answer did|has an event that is not JSON)\Z"
+    r"|the answer is larger than \d+ bytes\Z"
+)
+"""Errors that quote nothing, or their beginning that does not."""
 _PENDING, _WITHHELD, _DONE = "pending", "withheld", "done"
 
 
@@ -213,7 +221,10 @@ NOT_KEPT = "(not kept)"
 
 def error_kind(error: str | None) -> str | None:
     """Return an error without what it quotes."""
-    return None if error is None else error.partition(":")[0][:100]
+    if error is None:
+        return None
+    known = _ERROR.match(error)
+    return known[0] if known else "error"
 
 
 def bare_checks(checks: dict[str, Any] | None) -> dict[str, Any] | None:
