@@ -89,6 +89,7 @@ def unpack(store: Store, *, limit: int = 4) -> int:
                 shed = (rollout_id, stream, "shed", count)
                 move_funnel(store, session, [(rollout_id, stream, "pending", -count), shed])
         if rows:
+            overwrite_freed_pages(store, session)  # or a deletion would leave what packets held
             gone = col(IntakeRow.id).in_([row.id for row in rows])
             session.exec(delete(IntakeRow).where(gone))
     return len(rows)
@@ -104,8 +105,6 @@ def _unpack(store: Store, session: Session, row: IntakeRow) -> tuple[Pairs, Pair
     gone = _deleted(session, packed)
     captures = [capture for capture in packed if capture.id not in gone] if gone else packed
     deleted = _count_pairs(capture for capture in packed if capture.id in gone)
-    if gone or not all(capture.store_bodies for capture in captures):
-        overwrite_freed_pages(store, session)  # the packet's own
     if _insert(store, session, captures):
         return Counter(), deleted
     refused = [capture for capture in captures if not _insert(store, session, [capture])]
