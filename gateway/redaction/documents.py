@@ -15,13 +15,22 @@ import msgspec
 from gateway.redaction.checksums import is_card
 from gateway.redaction.text import Edit, Placeholders, Scanner, Withheld, applied
 
-__all__ = ["LITERAL", "decoded_json", "document_edits", "is_json", "redact_document", "text_edits"]
+__all__ = [
+    "CARD_NUMBER",
+    "LITERAL",
+    "SECRET_NAMES",
+    "decoded_json",
+    "document_edits",
+    "is_json",
+    "redact_document",
+    "text_edits",
+]
 
 LITERAL = re.compile(r'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 """A string of JSON as it is written."""
-_NUMBER = re.compile(r"(?<![\d.eE+-])\d{13,19}(?![\d.eE])", re.ASCII)
+CARD_NUMBER = re.compile(r"(?<![\d.eE+-])\d{13,19}(?![\d.eE])", re.ASCII)
 _VALUE = re.compile(r'\s*:\s*(")?')
-_SECRET_NAMES = frozenset(
+SECRET_NAMES = frozenset(
     [
         "password",
         "passwd",
@@ -46,6 +55,7 @@ _SECRET_NAMES = frozenset(
 )
 _FILLED = re.compile(r"(?:bearer |basic )?\[[A-Z][A-Z0-9_]*_\d+\]", re.IGNORECASE)
 _MIN_SECRET = 4
+_SHORT = 100
 _DEPTH = 6
 """So deep JSON inside strings is read as JSON; deeper, as text."""
 
@@ -94,7 +104,7 @@ def document_edits(
             given = placeholders.of("secret", "SECRET", content)
             edits.append((start, end, f'"{given}"'))
             continue
-        if secrets and len(content) <= 24 and content.lower() in _SECRET_NAMES:
+        if secrets and len(content) <= 24 and content.lower() in SECRET_NAMES:
             following = _VALUE.match(text, end)
             if following is not None and following[1]:
                 secret_at = following.start(1)
@@ -110,6 +120,17 @@ def text_edits(
     text: str, scanner: Scanner, placeholders: Placeholders, *, secrets: bool, depth: int = 0
 ) -> list[Edit]:
     """Return the edits of a string's content, which may be JSON itself. Raises `Withheld`."""
+    if text in placeholders.clean:
+        return []
+    edits = _text_edits(text, scanner, placeholders, secrets=secrets, depth=depth)
+    if not edits and len(text) <= _SHORT:
+        placeholders.clean.add(text)
+    return edits
+
+
+def _text_edits(
+    text: str, scanner: Scanner, placeholders: Placeholders, *, secrets: bool, depth: int
+) -> list[Edit]:
     first = text.lstrip()[:1]
     if first and first in "{[" and depth < _DEPTH and ("\\u" in text or scanner.may_match(text)):
         try:
@@ -124,6 +145,6 @@ def text_edits(
 def _refuse_card(text: str, start: int, end: int) -> None:
     """Look at what stands between two strings: a number can't be replaced by a placeholder."""
     if end - start >= 13:
-        for match in _NUMBER.finditer(text, start, end):
+        for match in CARD_NUMBER.finditer(text, start, end):
             if is_card(match[0]):
                 raise Withheld("number")

@@ -14,7 +14,15 @@ from typing import Any
 
 import msgspec
 
-from gateway.redaction.documents import LITERAL, decoded_json, is_json, redact_document, text_edits
+from gateway.redaction.documents import (
+    CARD_NUMBER,
+    LITERAL,
+    SECRET_NAMES,
+    decoded_json,
+    is_json,
+    redact_document,
+    text_edits,
+)
 from gateway.redaction.text import Placeholders, Scanner, Withheld, spread
 
 __all__ = ["looks_like_stream", "redact_stream"]
@@ -50,6 +58,7 @@ _WHOLE = frozenset(
 _GROUPS = ("type", "item_id", "output_index", "content_index", "summary_index")
 
 Path = tuple[Any, ...]
+Places = dict[Path, list[tuple[Any, Any, str, int]]]
 
 
 def looks_like_stream(text: str) -> bool:
@@ -64,23 +73,36 @@ def redact_stream(text: str, scanner: Scanner, placeholders: Placeholders, *, se
     """
     if _is_harmless(text, scanner):
         return text
-    documents: list[Any] = []
+    before = placeholders.found.total()
     heads: list[str] = []
+    written: list[str] = []
+    documents: list[Any] = []
     for head, data in _events(text):
         heads.append(head)
+        written.append(data)
         documents.append(None if data.strip() == "[DONE]" else decoded_json(data))
         if documents[-1] is None:
             break  # what comes after the end is read by nobody
-    before = placeholders.found.total()
-    _redact_joined(documents, scanner, placeholders, secrets=secrets)
-    parts: list[str] = []
-    for head, document in zip(heads, documents, strict=True):
-        data = "[DONE]"
-        if document is not None:
-            data = msgspec.json.encode(document).decode()
-            data = redact_document(data, scanner, placeholders, secrets=secrets)
-        parts.append(f"{head}data: {data}\n\n")
-    return "".join(parts) if placeholders.found.total() > before else text
+    changed, others = _redact_joined(documents, scanner, placeholders, secrets=secrets)
+    for index in changed:
+        written[index] = msgspec.json.encode(documents[index]).decode()
+    if _holds_more(others, written, scanner, secrets=secrets):
+        written = [
+            redact_document(data, scanner, placeholders, secrets=secrets) for data in written
+        ]
+    if placeholders.found.total() == before:
+        return text
+    return "".join(f"{head}data: {data}\n\n" for head, data in zip(heads, written, strict=True))
+
+
+def _holds_more(others: set[str], written: list[str], scanner: Scanner, *, secrets: bool) -> bool:
+    """Say whether events hold something beside what was joined, so that each has to be read."""
+    if secrets and not SECRET_NAMES.isdisjoint(map(str.lower, others)):
+        return True
+    unused = Placeholders()
+    if any(text_edits(each, scanner, unused, secrets=secrets) for each in others):
+        return True
+    return any(CARD_NUMBER.search(data) is not None for data in written)
 
 
 def _is_harmless(text: str, scanner: Scanner) -> bool:
@@ -119,27 +141,46 @@ def _events(text: str) -> Iterator[tuple[str, str]]:
 
 def _redact_joined(
     documents: list[Any], scanner: Scanner, placeholders: Placeholders, *, secrets: bool
-) -> None:
-    """Redact, in the documents, what is joined of several of them."""
-    places: dict[Path, list[tuple[Any, Any, str]]] = {}
-    for document in documents:
+) -> tuple[set[int], set[str]]:
+    """Redact what is joined of several documents, in them.
+
+    Returns which have changed, and all other strings, names of members among them.
+    """
+    places: Places = {}
+    others: set[str] = set()
+    for index, document in enumerate(documents):
         if isinstance(document, dict):
-            group = tuple(document.get(name) for name in _GROUPS)
-            _collect(document, (*map(repr, group),), places)
+            group = tuple(repr(document.get(name)) for name in _GROUPS)
+            _collect(document, group, index, places, others)
+        elif document is not None:
+            others.add(msgspec.json.encode(document).decode())
+    changed: set[int] = set()
     for found in places.values():
         if len(found) < 2:
+            others.update(piece for _, _, piece, _ in found)
             continue
-        pieces = [piece for _, _, piece in found]
+        pieces = [piece for _, _, piece, _ in found]
         edits = text_edits("".join(pieces), scanner, placeholders, secrets=secrets)
-        if edits:
-            for (owner, key, _), new in zip(found, spread(pieces, edits), strict=True):
+        for (owner, key, old, index), new in zip(found, spread(pieces, edits), strict=True):
+            if new != old:
                 owner[key] = new
+                changed.add(index)
+    return changed, others
 
 
-def _collect(value: Any, path: Path, places: dict[Path, list[tuple[Any, Any, str]]]) -> None:
+def _collect(value: Any, path: Path, index: int, places: Places, others: set[str]) -> None:
+    """Note where strings that may be joined stand: owner, key, string, number of the document."""
     items: Any
     if isinstance(value, dict):
-        items = [(key, each, key) for key, each in value.items() if key not in _WHOLE]
+        others.update(value)
+        items = []
+        for key, each in value.items():
+            if key not in _WHOLE:
+                items.append((key, each, key))
+            elif isinstance(each, str):
+                others.add(each)
+            elif isinstance(each, dict | list):
+                items.append((key, each, key))
     else:
         items = [
             (place, each, each.get("index", place) if isinstance(each, dict) else place)
@@ -147,6 +188,6 @@ def _collect(value: Any, path: Path, places: dict[Path, list[tuple[Any, Any, str
         ]
     for key, each, step in items:
         if isinstance(each, str):
-            places.setdefault((*path, step), []).append((value, key, each))
+            places.setdefault((*path, step), []).append((value, key, each, index))
         elif isinstance(each, dict | list):
-            _collect(each, (*path, str(step)), places)
+            _collect(each, (*path, str(step)), index, places, others)

@@ -65,6 +65,8 @@ class Placeholders:
         self._last: dict[str, int] | None = None
         self._given: dict[tuple[str, str], str] = {}
         self.found: Counter[str] = Counter()
+        self.clean: set[str] = set()
+        """Short texts that hold nothing to replace: events of a stream repeat them."""
         self.spent_s = 0.0
         """Seconds spent on rules of one's own."""
 

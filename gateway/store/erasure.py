@@ -14,19 +14,19 @@ from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import Any
 
-from sqlalchemy import text
-from sqlmodel import Session, and_, col, delete, exists, select, update
+from sqlalchemy import Table, text
+from sqlmodel import Session, SQLModel, and_, col, delete, exists, select, update
 
 from gateway.store.engine import Store
 from gateway.store.evidence import move_funnel
-from gateway.store.tables import CaptureRow, JudgeCacheRow, JudgmentRow, OutcomeRow, PairRow
+from gateway.store.tables import CaptureRow, JudgeCacheRow, JudgmentRow, PairRow
 
 __all__ = [
-    "DEPENDENTS",
     "NOT_KEPT",
     "Erased",
     "bare_checks",
     "bare_comparison",
+    "dependents",
     "empty_verdicts",
     "erase_captures",
     "erase_finished_bodies",
@@ -37,15 +37,27 @@ __all__ = [
     "shorten_log",
 ]
 
-DEPENDENTS: tuple[tuple[type[Any], str, str], ...] = (
-    (JudgmentRow, "pair_id", "pair"),
-    (OutcomeRow, "capture_id", "capture"),
-)
-"""Tables whose rows end with a capture or a pair: the class, the column, and what it names.
+_NAMED = {"pair_id": "pair", "capture_id": "capture"}
+"""Columns by which a table names what its rows are about."""
 
-What the database deletes itself (``ON DELETE CASCADE``) need not be here: pairs end with their
-capture, and reviews with their pair.
-"""
+_NOTES = (("review", "note", "pair_id"),)
+"""Texts of people about a pair: table, column, and the column that names the pair."""
+
+
+def dependents() -> list[tuple[Table, str]]:
+    """Return the tables whose rows end with a capture or a pair, and the columns that name these.
+
+    That is every table with a column called ``capture_id`` or ``pair_id``, those first that others
+    refer to last; but pairs, and what the database deletes itself (``ON DELETE CASCADE``).
+    """
+    return [
+        (table, name)
+        for table in reversed(SQLModel.metadata.sorted_tables)
+        for name in _NAMED
+        if name in table.columns
+        and not any(key.ondelete == "CASCADE" for key in table.columns[name].foreign_keys)
+    ]
+
 
 _PATIENCE_MS = 200
 """While it waits for readers, a checkpoint keeps gateways from writing."""
@@ -129,11 +141,11 @@ def erase_captures(store: Store, session: Session, ids: Collection[str]) -> Eras
             )
         ).all()
     )
-    for table, name, of in DEPENDENTS:
-        column: Any = getattr(table, name)
-        found = pair_ids if of == "pair" else ids
-        count = session.exec(delete(table).where(column.in_(found))).rowcount
-        if table is JudgmentRow:
+    for table, name in dependents():
+        column = table.columns[name]
+        found: Any = pair_ids if _NAMED[name] == "pair" else ids
+        count = session.connection().execute(table.delete().where(column.in_(found))).rowcount
+        if table.name == JudgmentRow.__tablename__:
             erased.judgments += count
         else:
             erased.others += count
@@ -201,6 +213,11 @@ def remove_bodies(store: Store, session: Session, ids: Collection[str], *, now: 
     mine = col(JudgmentRow.pair_id).in_(pair_ids)
     keys = session.exec(select(JudgmentRow.cache_key).where(mine)).all()
     session.exec(update(JudgmentRow).where(mine).values(evidence=None, transcript=None))
+    for table_name, note, name in _NOTES:
+        table = SQLModel.metadata.tables.get(table_name)
+        if table is not None:
+            about = table.columns[name].in_(pair_ids)
+            session.connection().execute(table.update().where(about).values({note: ""}))
     empty_verdicts(session, [key for key in keys if key is not None])
     return len(ids)
 

@@ -18,6 +18,7 @@ _TAGS = [
     {"name": "outcomes", "description": "What came of requests later, as applications know it."},
     {"name": "fleet", "description": "Routes, deployments and the processes that serve."},
     {"name": "audit", "description": "Who did what."},
+    {"name": "privacy", "description": "Deleting what is stored of a user."},
     {"name": "tokens", "description": "Who may do what."},
     {"name": "health", "description": "Probes and metrics; no token needed."},
 ]

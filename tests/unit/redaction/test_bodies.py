@@ -184,6 +184,19 @@ def test_streams_of_the_responses_api_are_read_alike() -> None:
     assert read_answer(endpoint="/responses", body=redacted).text == "write to [EMAIL_1]"
 
 
+@pytest.mark.parametrize(
+    "extra",
+    [b'["a@b.example"]', b'"a@b.example"', b'{"x": {"a@b.example": 1}}', b'{"id": "a@b.example"}',
+     b'{"password": "open sesame"}', b'{"choices": [], "note": "a@b.example"}'],
+)  # fmt: skip
+def test_what_stands_beside_the_text_of_a_stream_is_read_too(extra: bytes) -> None:
+    """Whatever an upstream puts into an event."""
+    stream = b"data: %b\n\n" % extra + said(["to bob@exam", "ple.com"])
+    redacted = redact({}, stream).response
+    for secret in (b"a@b.example", b"sesame", b"ple.com"):
+        assert secret not in redacted
+
+
 def test_what_spells_the_text_once_more_goes_with_it() -> None:
     """Log-probabilities and token ids would tell what was replaced."""
     logprobs = {"content": [{"token": "bob"}, {"token": "@x.example"}]}
