@@ -30,6 +30,7 @@ from pydantic import (
 )
 
 from gateway.errors import SettingsError
+from gateway.settings_privacy import RedactionSettings, RetentionSettings, RouteRedaction
 
 __all__ = [
     "Client",
@@ -400,6 +401,10 @@ class Route(_Section):
     risk: str | None = Field(
         None, description="Where a request's risk tier stands: header:NAME or metadata.KEY."
     )
+    redaction: RouteRedaction | None = Field(
+        None, description="What is redacted otherwise than for all routes."
+    )
+    store_bodies: bool | None = Field(None, description="Instead of that for all routes.")
 
     @field_validator("segment", "risk")
     @classmethod
@@ -463,6 +468,18 @@ class Settings(_Section):
     clients: tuple[Client, ...] = Field(
         (), description="Who may call; none: the client's own key passes through to the upstream."
     )
+    redaction: RedactionSettings = Field(
+        default_factory=RedactionSettings,
+        description="What is replaced in captures before anything is stored.",
+    )
+    store_bodies: bool = Field(
+        True,
+        description="Whether requests and answers are kept once their pairs are finished; false: "
+        "only features, checks and verdicts are.",
+    )
+    retention: RetentionSettings = Field(
+        default_factory=RetentionSettings, description="How long captures are kept."
+    )
 
     @field_validator("store")
     @classmethod
@@ -484,6 +501,10 @@ class Settings(_Section):
                     f"routes.{name}.baseline: no deployment is called {route.baseline!r}; "
                     f"declared are: {known}"
                 )
+            try:
+                self.redaction.for_route(route.redaction)
+            except ValueError as error:
+                raise ValueError(f"routes.{name}.redaction.custom: {error}") from None
         if self.judge is not None:
             if self.judge.deployment not in self.deployments:
                 raise ValueError(
@@ -500,6 +521,13 @@ class Settings(_Section):
         if len(set(names)) != len(names):
             raise ValueError("clients: two clients have the same name")
         return self
+
+    def keeps_bodies(self, route: str) -> bool:
+        """Say whether a route's requests and answers are kept once their pairs are finished."""
+        declared = self.routes.get(route)
+        if declared is None or declared.store_bodies is None:
+            return self.store_bodies
+        return declared.store_bodies
 
     def baseline_of(self, route: str) -> str:
         """Return the declared baseline of ``route``. Raises ``KeyError`` for an unknown route."""

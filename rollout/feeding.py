@@ -17,6 +17,7 @@ from rollout.metrics import ControlMetrics
 from rollout.outcomes import forget_outcomes
 from rollout.panel_feed import PANEL_INTERVAL_S, PanelFeed
 from rollout.polling import Poller
+from rollout.retention import sweep
 
 __all__ = ["FedController", "Repeating"]
 
@@ -24,6 +25,7 @@ _log = logging.getLogger(__name__)
 
 _JOIN_S = 1.0
 _FORGET_S = 60.0
+_SWEEP_S = 10.0
 _BATCH = 500
 _STOP_S = 10.0
 
@@ -73,10 +75,11 @@ class Repeating:
 
 
 class FedController:
-    """A controller, and while it leads: outcomes joined with requests, and Prometheus read.
+    """A controller with what else the leader does.
 
-    With ``metrics`` the reward-hacking panel of running rollouts is shown there too. ``clock``
-    returns Unix seconds; ``environ`` holds the token for Prometheus.
+    It joins outcomes with requests, reads Prometheus, removes what retention says, and with
+    ``metrics`` shows the reward-hacking panel of running rollouts there. ``clock`` returns Unix
+    seconds; ``environ`` holds the token for Prometheus.
     """
 
     def __init__(
@@ -95,7 +98,11 @@ class FedController:
         self._clock = clock
         self._forgot = float("-inf")
         self._poller = Poller(store, settings, lease=controller.lease, clock=clock, environ=environ)
-        self._feeds = [Repeating("coalmine-outcomes", self._join, interval=_JOIN_S)]
+        self._retention = settings.retention
+        self._feeds = [
+            Repeating("coalmine-outcomes", self._join, interval=_JOIN_S),
+            Repeating("coalmine-retention", self._sweep, interval=_SWEEP_S),
+        ]
         if settings.control.prometheus_url is not None:
             every = settings.control.prometheus_interval
             self._feeds.append(Repeating("coalmine-queries", self._poller.poll, interval=every))
@@ -114,6 +121,10 @@ class FedController:
         await asyncio.gather(*(asyncio.to_thread(feed.stop) for feed in self._feeds))
         self._poller.close()
         await self._controller.stop()
+
+    def _sweep(self) -> None:
+        if self._controller.lease.token is not None:
+            sweep(self._store, self._retention, now=self._clock())
 
     def _join(self) -> None:
         if self._controller.lease.token is None:

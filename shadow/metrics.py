@@ -6,6 +6,7 @@ from collections import defaultdict
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from gateway.redaction.stage import RedactionMetrics
 from shadow.pair import Arm
 from shadow.pairs import Finished
 from shadow.plan import Plan
@@ -18,6 +19,7 @@ class WorkerMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
+        self.redaction = RedactionMetrics(registry)
         self.pairs = Counter(
             "coalmine_pairs_total",
             "Pairs finished, by the funnel's outcome.",

@@ -14,6 +14,7 @@ from sqlmodel import Session, and_, col, func, or_, select, update
 
 from gateway.intake import any_packets, count_packed, unpack
 from gateway.store.engine import Store
+from gateway.store.erasure import erase_finished_bodies
 from gateway.store.evidence import Evidence, append_evidence, move_funnel
 from gateway.store.tables import CaptureRow, JudgmentRow, PairRow, RolloutRow
 from shadow.judge.cache import Kept, keep_verdicts
@@ -143,6 +144,9 @@ def finish_pairs(store: Store, finished: Sequence[Finished], *, now: float) -> l
             session.add_all(each.judgments)
         session.flush()
         keep_verdicts(store, session, (kept for each in mine for kept in each.verdicts), now=now)
+        passing = {e.claim.capture.id for e in mine if not e.claim.capture.store_bodies}
+        if passing:
+            erase_finished_bodies(store, session, now=now, ids=passing)
         _move(store, session, [(e.claim.rollout_id, e.claim.stream, e.outcome) for e in mine])
         facts: dict[int, list[Evidence]] = {}
         for each in mine:

@@ -15,6 +15,7 @@ from random import Random
 from prometheus_client import CollectorRegistry, start_http_server
 
 from gateway.errors import SettingsError, StoreUnavailable
+from gateway.redaction.stage import Redaction
 from gateway.settings import Settings
 from gateway.store.engine import Store, open_store
 from gateway.store.replicas import this_replica
@@ -82,6 +83,7 @@ def build_worker(
         judge=build_judge(settings, store, environ=environ, rubric=rubric),
         clock=clock,
         rng=rng or Random(),
+        redaction=Redaction(settings, metrics.redaction),
         mirrored=metrics.mirrored,
     )
     return Worker(

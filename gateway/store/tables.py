@@ -3,7 +3,8 @@
 Who writes what: gateways write ``replica``, ``intake``, ``funnel`` and window evidence; workers
 make ``capture`` and ``pair`` of the intake, finish pairs, and write ``judgment`` and pair evidence;
 the controller alone writes ``rollout``, ``split`` and ``transition``; operations of people write
-``reload``; the admin API writes ``outcome``, and the leading control joins them. Workers draw
+``reload``; the admin API writes ``outcome``, and the leading control joins them; deletions of users
+are kept in ``deletion``, and the leading control removes what retention says. Workers draw
 ``review_item`` with the pair that they finish; the admin API writes ``review`` and
 ``review_lease``, and settles items. An export, asked for through the admin API, writes ``dataset``
 and ``dataset_item``.
@@ -25,6 +26,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    true,
 )
 from sqlmodel import Field, SQLModel
 
@@ -34,6 +36,7 @@ __all__ = [
     "CaptureRow",
     "DatasetItemRow",
     "DatasetRow",
+    "DeletionRow",
     "EvidenceHeadRow",
     "EvidenceRow",
     "FunnelRow",
@@ -152,9 +155,16 @@ class IntakeRow(SQLModel, table=True):
 
 
 class CaptureRow(SQLModel, table=True):
-    """One production request with the answer that a user got."""
+    """One production request with the answer that a user got, both redacted.
+
+    Without ``store_bodies`` they are emptied in the transaction that finishes the last of its
+    pairs; ``bodies_removed_at`` says when, for whatever reason.
+    """
 
     __tablename__: ClassVar[Any] = "capture"
+    __table_args__: ClassVar[Any] = (
+        Index("ix_capture_bodies", "bodies_removed_at", "store_bodies", "created_at"),
+    )
     id: str = Field(primary_key=True)
     route: str
     request_id: str = Field(index=True)
@@ -178,6 +188,8 @@ class CaptureRow(SQLModel, table=True):
     epoch: int
     weight_bp: int
     truncated: bool = False
+    store_bodies: bool = Field(default=True, sa_column_kwargs={"server_default": true()})
+    bodies_removed_at: float | None = None
 
 
 LIVE_FIRST = -1.0
@@ -339,6 +351,7 @@ class JudgmentRow(SQLModel, table=True):
     latency_s: float = 0.0
     cached: bool = False
     created_at: float
+    cache_key: str | None = Field(default=None, index=True)
 
 
 class JudgeCacheRow(SQLModel, table=True):
@@ -442,6 +455,17 @@ class TransitionRow(SQLModel, table=True):
     weight_after_bp: int
     reason: str = Field(sa_column=Column(Text, nullable=False))
     receipt: dict[str, Any] = Field(sa_column=_json(nullable=False))
+
+
+class DeletionRow(SQLModel, table=True):
+    """A user whose captures were deleted, as a pseudonym: what comes in late is dropped too.
+
+    It stands for requests up to ``requested_at``.
+    """
+
+    __tablename__: ClassVar[Any] = "deletion"
+    key_hash: str = Field(primary_key=True)
+    requested_at: float = Field(index=True)
 
 
 class LeaseRow(SQLModel, table=True):

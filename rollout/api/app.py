@@ -26,6 +26,7 @@ from rollout.api import (
     pairs,
     panel,
     plans,
+    privacy,
     replays,
     rollouts,
     tokens,
@@ -84,7 +85,7 @@ def create_app(
     api = APIRouter(prefix=API_PREFIX)
     for part in (rollouts, replays, plans, pairs, panel, operations, outcomes):
         api.include_router(part.router)
-    for part in (exports, fleet, gateways, audit, tokens):
+    for part in (exports, fleet, gateways, audit, tokens, privacy):
         api.include_router(part.router)
     api.include_router(exports.schemas)
     app.include_router(api)

@@ -20,6 +20,7 @@ _TAGS = [
     {"name": "panel", "description": "What moved with the candidate, and the samples behind it."},
     {"name": "exports", "description": "Pairs to train on and to evaluate with."},
     {"name": "audit", "description": "Who did what."},
+    {"name": "privacy", "description": "Deleting what is stored of a user."},
     {"name": "tokens", "description": "Who may do what."},
     {"name": "health", "description": "Probes and metrics; no token needed."},
 ]

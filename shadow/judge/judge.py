@@ -55,6 +55,8 @@ class Judgment:
     latency_s: float = 0.0
     cached: bool = False
     key: str | None = None
+    cache_key: str | None = None
+    """Under which key the verdict is kept, whether it came from there or goes there."""
 
     @property
     def kept(self) -> Kept | None:
@@ -170,6 +172,7 @@ class Judge:
                     verdict=Verdict.model_validate(call.kept["verdict"]),
                     fingerprint=call.kept.get("fingerprint"),
                     cached=True,
+                    cache_key=call.key,
                 )
             except (KeyError, ValidationError):
                 _log.warning("a kept verdict can't be read; asking the judge")
@@ -177,7 +180,7 @@ class Judge:
         while nonce in str(call.material):
             nonce = self._nonce()
         messages = render(rubric=self._rubric, material=call.material, nonce=nonce)
-        judgment = Judgment(call.order, model=self.client.model)
+        judgment = Judgment(call.order, model=self.client.model, cache_key=call.key)
         try:
             reply = await self.client.ask(messages)
             judgment = self._add(judgment, reply)

@@ -98,7 +98,7 @@ def _judged(session: Session, ids: Sequence[int]) -> dict[int, tuple[Judged, ...
 def _material(
     pair: PairRow, capture: CaptureRow, label: float | None, judged: tuple[Judged, ...]
 ) -> Material | str:
-    if capture.truncated or not capture.request_body:
+    if capture.truncated or not capture.store_bodies or not capture.request_body:
         return "no_text"
     try:
         prompt = read_prompt(endpoint=capture.endpoint, body=capture.request_body)

@@ -28,6 +28,13 @@ from gateway.settings import (
     WorkerSettings,
     load_settings,
 )
+from gateway.settings_privacy import (
+    CustomRule,
+    PresidioSettings,
+    RedactionRules,
+    RedactionSettings,
+    RetentionSettings,
+)
 from rollout.cli import _COMMANDS
 from rollout.cli.lazy import load
 from rollout.spec import RolloutSpec, load_spec
@@ -45,6 +52,11 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "escalation": Escalation,
     "judge": JudgeSettings,
     "clients": Client,
+    "redaction": RedactionSettings,
+    "rules": RedactionRules,
+    "custom": CustomRule,
+    "presidio": PresidioSettings,
+    "retention": RetentionSettings,
     "gateway": GatewaySettings,
     "worker": WorkerSettings,
     "control": ControlSettings,
@@ -112,6 +124,9 @@ def test_the_example_says_the_defaults() -> None:
     assert settings.gateway == defaults.gateway
     assert settings.worker == defaults.worker
     assert settings.control == defaults.control
+    assert settings.redaction == defaults.redaction
+    assert settings.retention == defaults.retention
+    assert settings.store_bodies is defaults.store_bodies
     assert (settings.store, settings.data_dir) == (defaults.store, defaults.data_dir)
 
 

@@ -16,6 +16,7 @@ from sqlmodel import col, delete, func, select
 
 from gateway.errors import NotFound, RequestError
 from gateway.store import Store
+from gateway.store.erasure import remove_bodies
 from gateway.store.evidence import load_funnel
 from gateway.store.tables import CaptureRow, DatasetItemRow, DatasetRow, PairRow, ReviewItemRow
 from shadow.metrics import WorkerMetrics
@@ -216,18 +217,35 @@ def test_deleting_a_capture_takes_its_rows_along(
     assert (second.created, second.dataset.items) == (True, 2)
 
 
+def test_emptying_a_capture_takes_its_rows_along(
+    store: Store, finished: tuple[int, dict[str, int]]
+) -> None:
+    """When retention takes the bodies, and the pair stays, no dataset keeps the text either."""
+    rollout, pairs = finished
+    first = export(store, rollout)
+    with store.write() as session:
+        pair = session.get(PairRow, pairs["loss"])
+        assert pair
+        remove_bodies(store, session, [pair.capture_id], now=200.0)
+    assert [row["prompt"][-1]["content"] for row in rows_in(store, first)] == ["win", "broken"]
+
+
 def test_without_text_there_is_nothing_to_export(
     store: Store, finished: tuple[int, dict[str, int]]
 ) -> None:
-    """A capture that is not whole, or whose bodies are not kept, gives no row of any kind."""
+    """A capture that is not whole, or whose bodies are not to be kept, gives no row of any kind."""
     rollout, _ = finished
     with store.write() as session:
+        emptied = []
         for capture in session.exec(select(CaptureRow)).all():
             if capture.key_hash == "user of win":
                 capture.truncated = True
+            elif capture.key_hash == "user of loss":
+                capture.store_bodies = False  # another rollout's pair is not finished yet
             else:
-                capture.request_body, capture.response_body = "", ""
+                emptied.append(capture.id)
             session.add(capture)
+        remove_bodies(store, session, emptied, now=200.0)
     for kind in ("preferences", "regressions", "evalset"):
         with pytest.raises(RequestError, match=r"no pair of 'r1' gives a row: no_text 9"):
             export(store, rollout, kind)

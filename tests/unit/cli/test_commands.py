@@ -26,6 +26,7 @@ EXPECTED = {
     "replay",
     "export",
     "dataset",
+    "privacy",
     "token",
     "settings",
     "store",
