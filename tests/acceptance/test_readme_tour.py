@@ -51,6 +51,8 @@ def test_the_tour_can_be_walked(start_system: Callable[..., Any], tmp_path: Path
         ("rollout", "watch"),
         ("rollout", "explain"),
         ("rollout", "weight"),
+        ("privacy", "check"),
+        ("privacy", "delete"),
         ("rollout", "plan"),
         ("replay", "support-bot-v7"),
         ("rollout", "panel"),
