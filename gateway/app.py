@@ -19,6 +19,7 @@ from gateway.errors import SettingsError
 from gateway.follow import Follower
 from gateway.metrics import GatewayMetrics
 from gateway.proxy import Proxy
+from gateway.redaction.stage import Redaction, RedactionMetrics
 from gateway.reload import Change, Report, Source, prepare, settings_hash
 from gateway.routes import Arm, RouteTable, build_arms, build_table
 from gateway.settings import Settings
@@ -84,12 +85,14 @@ class Gateway:
             metrics=self.metrics,
             options=options,
         )
+        self._redaction_metrics = RedactionMetrics(self.registry)
         self._writer = BatchWriter(
             self.store,
             self.buffer,
             replica=self.replica,
             interval=options.flush_interval,
             store_up=self.metrics.store_up,
+            redaction=Redaction(settings, self._redaction_metrics),
         )
         self._follower = Follower(
             self.store,
@@ -142,8 +145,8 @@ class Gateway:
             try:
                 with ThreadPoolExecutor(1) as pool:  # reading takes longer than a request may wait
                     loop = asyncio.get_running_loop()
-                    change = await loop.run_in_executor(pool, self._prepare)
-                self._take(change)
+                    change, redaction = await loop.run_in_executor(pool, self._prepare)
+                self._take(change, redaction)
             except Exception as error:  # noqa: BLE001 - whatever is wrong with them, we serve on
                 report = self._refused(error, now)
             else:
@@ -160,12 +163,13 @@ class Gateway:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _prepare(self) -> Change:
+    def _prepare(self) -> tuple[Change, Redaction]:
         if self._source is None:
             raise SettingsError("this gateway was not started from a file that it could read again")
-        return prepare(self.settings, self._arms, self._source(), self._environ)
+        change = prepare(self.settings, self._arms, self._source(), self._environ)
+        return change, Redaction(change.settings, self._redaction_metrics)
 
-    def _take(self, change: Change) -> None:
+    def _take(self, change: Change, redaction: Redaction) -> None:
         """Put other settings in force, all at once."""
         settings, options = change.settings, change.settings.gateway
         table = build_table(settings, self._splits, change.arms, self.metrics, previous=self._table)
@@ -183,6 +187,7 @@ class Gateway:
         self._retired = [each for each in self._retired if any(each.connections)]
         self._retired += change.retired
         self._writer.interval = options.flush_interval
+        self._writer.redaction = redaction
         self._follower.expect_sign(options.controller_ttl)
         self.buffer.limit(
             max_bytes=options.capture_buffer_bytes, max_count=options.capture_buffer_count

@@ -48,7 +48,8 @@ class Capture:
 
     ``id`` is unique over all processes, ``request_id`` is what the client was told.
     ``pairs`` names who wants it: ``(rollout_id, stream)``. ``size`` is what it takes of the buffer
-    in bytes. It never holds an authorization header, nor any other header.
+    in bytes. It never holds an authorization header, nor any other header. Without
+    ``store_bodies`` the bodies are kept only until its pairs are finished.
     """
 
     id: str
@@ -76,6 +77,7 @@ class Capture:
     weight_bp: int
     size: int
     pairs: list[tuple[int, str]]
+    store_bodies: bool = True
 
 
 @dataclass(frozen=True, slots=True)

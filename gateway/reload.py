@@ -25,7 +25,7 @@ Source = Callable[[], Settings]
 
 _FIXED = ("store", "data_dir", "log_level")
 _FIXED_OPTIONS = ("host", "port", "workers", "metrics_host", "metrics_port")
-_SERVED = ("gateway", "deployments", "routes", "clients")
+_SERVED = ("gateway", "deployments", "routes", "clients", "redaction", "store_bodies")
 _NOT_OF_CONNECTIONS = {
     "model",
     "api_key_env",
@@ -185,6 +185,11 @@ def _summary(current: Settings, settings: Settings) -> str:
         ]
     if current.clients != settings.clients:
         found.append("clients changed")
+    found += [
+        f"{name} changed"
+        for name in ("redaction", "store_bodies")
+        if getattr(current, name) != getattr(settings, name)
+    ]
     found += [
         f"gateway.{name} changed"
         for name in GatewaySettings.model_fields

@@ -49,6 +49,7 @@ class Packed(msgspec.Struct, array_like=True, frozen=True):
     epoch: int
     weight_bp: int
     pairs: list[tuple[int, str]]
+    store_bodies: bool = True
 
 
 Row = tuple[Any, ...]
@@ -82,6 +83,7 @@ _COLUMNS: dict[str, tuple[str, ...]] = {
         "epoch",
         "weight_bp",
         "truncated",
+        "store_bodies",
     ),
     str(PairRow.__tablename__): (
         "rollout_id",
@@ -165,6 +167,7 @@ def _capture(capture: Packed) -> Row:
         capture.epoch,
         capture.weight_bp,
         False,
+        capture.store_bodies,
     )
 
 

@@ -39,6 +39,7 @@ from gateway.settings_checks import (
 )
 from gateway.settings_health import JudgeHealthSettings
 from gateway.settings_judge import FirstStage, JudgeSettings, LocalJudge
+from gateway.settings_privacy import RedactionSettings, RetentionSettings, RouteRedaction
 from gateway.settings_review import RouteReview
 from gateway.settings_values import ByteSize, Duration, Name, Port, parse_bytes, parse_duration
 from gateway.settings_values import Section as _Section
@@ -350,6 +351,11 @@ class Route(_Section):
     risk: str | None = Field(
         None, description="Where a request's risk tier stands: header:NAME or metadata.KEY."
     )
+    redaction: RouteRedaction | None = Field(
+        None, description="What is redacted otherwise than for all routes."
+    )
+    store_bodies: bool | None = Field(None, description="Instead of that for all routes.")
+
     rubric: str | None = Field(
         None, description="Path of the judge's rubric for this route; unset: the judge's own."
     )
@@ -431,6 +437,18 @@ class Settings(_Section):
     clients: tuple[Client, ...] = Field(
         (), description="Who may call; none: the client's own key passes through to the upstream."
     )
+    redaction: RedactionSettings = Field(
+        default_factory=RedactionSettings,
+        description="What is replaced in captures before anything is stored.",
+    )
+    store_bodies: bool = Field(
+        True,
+        description="Whether requests and answers are kept once their pairs are finished; false: "
+        "only features, checks and verdicts are.",
+    )
+    retention: RetentionSettings = Field(
+        default_factory=RetentionSettings, description="How long captures are kept."
+    )
 
     @field_validator("store")
     @classmethod
@@ -452,6 +470,18 @@ class Settings(_Section):
                     f"routes.{name}.baseline: no deployment is called {route.baseline!r}; "
                     f"declared are: {known}"
                 )
+            try:
+                self.redaction.for_route(route.redaction)
+            except ValueError as error:
+                raise ValueError(f"routes.{name}.redaction.custom: {error}") from None
+        names = [client.name for client in self.clients]
+        if len(set(names)) != len(names):
+            raise ValueError("clients: two clients have the same name")
+        return self
+
+    @model_validator(mode="after")
+    def _judges(self) -> Settings:
+        known = ", ".join(sorted(self.deployments)) or "none"
         if self.refusal.decider == "judge" and self.judge is None:
             raise ValueError("refusal.decider: is judge, and no judge is declared; declare one")
         judges = self.judge.deployments() if self.judge is not None else {}
@@ -471,10 +501,14 @@ class Settings(_Section):
                 "judge.first_stage.deployment: is the judge itself; name a cheaper deployment, "
                 "or leave first_stage out"
             )
-        names = [client.name for client in self.clients]
-        if len(set(names)) != len(names):
-            raise ValueError("clients: two clients have the same name")
         return self
+
+    def keeps_bodies(self, route: str) -> bool:
+        """Say whether a route's requests and answers are kept once their pairs are finished."""
+        declared = self.routes.get(route)
+        if declared is None or declared.store_bodies is None:
+            return self.store_bodies
+        return declared.store_bodies
 
     def baseline_of(self, route: str) -> str:
         """Return the declared baseline of ``route``. Raises ``KeyError`` for an unknown route."""

@@ -19,6 +19,7 @@ from gateway.batch import Batch
 from gateway.capture import CaptureBuffer
 from gateway.errors import StoreError, StoreUnavailable
 from gateway.intake import packets
+from gateway.redaction.stage import Redaction
 from gateway.store.engine import Store
 from gateway.store.evidence import Evidence, append_evidence, move_funnel
 from gateway.store.tables import IntakeRow, ReplicaRow
@@ -33,6 +34,8 @@ _NICE = 10
 _BACKOFF_MAX = 5.0
 _ATTEMPTS = 3
 _BATCH_CAPTURES = 2000
+_HURRIED_CAPTURES = 50
+"""So few are redacted before a revision that was applied is reported."""
 _BATCH_BYTES = 4 * 1024**2
 """So much is written in one transaction; then others get their turn at the store."""
 _REPLICAS = ReplicaRow.__table__  # type: ignore[attr-defined]
@@ -71,8 +74,11 @@ class BatchWriter:
         replica: str,
         interval: float,
         store_up: Gauge,
+        redaction: Redaction | None,
     ) -> None:
         self._store = store
+        self.redaction = redaction
+        """Applied to all captures before anything is written; may be replaced at any time."""
         self._buffer = buffer
         self._replica = replica
         self.interval = interval
@@ -108,7 +114,7 @@ class BatchWriter:
             began = time.monotonic()
             hurry = self._buffer.hurry.is_set()
             self._buffer.hurry.clear()
-            batch = self._take()
+            batch = self._take(_HURRIED_CAPTURES if hurry else _BATCH_CAPTURES)
             backlog = self._buffer.waiting  # what did not fit in, not what comes in meanwhile
             if hurry or not batch.empty or began - self._heartbeat_at >= _HEARTBEAT:
                 self._deliver(batch)
@@ -118,8 +124,11 @@ class BatchWriter:
         while not self._deliver(self._take(), stopping=True):
             pass
 
-    def _take(self) -> Batch:
-        return self._buffer.take(time.time(), max_bytes=_BATCH_BYTES, max_count=_BATCH_CAPTURES)
+    def _take(self, max_count: int = _BATCH_CAPTURES) -> Batch:
+        batch = self._buffer.take(time.time(), max_bytes=_BATCH_BYTES, max_count=max_count)
+        if self.redaction is not None and batch.captures:
+            self._buffer.free(*self.redaction.apply(batch, self._stop.wait))
+        return batch
 
     def _deliver(self, batch: Batch, *, stopping: bool = False) -> bool:
         """Write a batch; ``True`` where it was the last one, or the last that is worth trying."""

@@ -112,6 +112,7 @@ def build() -> Json:
             ("Now", _now()),
             ("The way to 100%", _way()),
             ("Evidence", _evidence()),
+            ("What moved", _panel()),
             ("Decisions", _decisions()),
         ],
     )
@@ -370,6 +371,57 @@ def _evidence() -> list[Json]:
             unit="short",
             width=12,
             decimals=0,
+        ),
+    ]
+
+
+def _panel() -> list[Json]:
+    change = "coalmine_panel_change_in_margins"
+    value = "max by (metric, segment) (coalmine_panel_value{{{}}})"
+    return [
+        timeseries(
+            "Change from baseline to candidate, in margins",
+            query(f'max by (metric) ({change}{{{HERE},bound="point"}})', "{{metric}}"),
+            shows="How far length, refusals, citations and other figures moved in the newest "
+            "2,000 pairs; 1 and -1 are each figure's margin.",
+            act="beyond a line: read what moved it, `coalmine rollout panel NAME --metric METRIC`. "
+            "A figure that moves while the win rate rises is what reward hacking looks like.",
+            unit="none",
+            width=12,
+            height=10,
+            decimals=1,
+            lines=[(1.0, WARN), (-1.0, WARN)],
+            calcs=("lastNotNull",),
+        ),
+        table(
+            "Before and after",
+            *(
+                query(value.format(f'{R},variant="{arm}"'), now=True, table=True)
+                for arm in ("baseline", "candidate")
+            ),
+            *(
+                query(
+                    f'max by (metric, segment) ({change}{{{R},bound="{bound}"}})',
+                    now=True,
+                    table=True,
+                )
+                for bound in ("low", "point", "high")
+            ),
+            shows="Each figure of both arms (a share of answers, or a mean length), and its change "
+            "in margins with an interval of 95%.",
+            act="an interval wholly beyond 1 or -1 has moved: read its samples with `coalmine "
+            "rollout panel NAME --metric METRIC`. One that holds 0 says nothing yet.",
+            columns=[
+                ("metric", "Figure"),
+                ("segment", "Segment"),
+                ("Value #A", "Before"),
+                ("Value #B", "After"),
+                ("Value #C", "Low"),
+                ("Value #D", "Change"),
+                ("Value #E", "High"),
+            ],
+            width=12,
+            height=10,
         ),
     ]
 

@@ -27,7 +27,7 @@ FINISHED = {
     "/checked$/": "light-green",
     "/candidate_failed$/": BAD,
     "/judge_error$/": "purple",
-    "/(expired|budget_exhausted|unjudgeable)$/": WARN,
+    "/(expired|budget_exhausted|unjudgeable|withheld)$/": WARN,
 }
 VERDICTS = {
     "/^win$/": GOOD,
@@ -146,6 +146,26 @@ def _pairs() -> list[Json]:
             height=10,
             stacked=True,
             colours=FINISHED,
+        ),
+        timeseries(
+            "Values replaced and captures withheld",
+            query(
+                f'sum by (rule) (rate(coalmine_redactions_total{{route=~"$route"}}{W}))',
+                "{{rule}}",
+            ),
+            query(
+                f'sum by (reason) (rate(coalmine_redaction_withheld_total{{route=~"$route"}}{W}))',
+                "withheld: {{reason}}",
+            ),
+            shows="Personal data and secrets replaced by placeholders, by rule, and captures or "
+            "mirrored answers that could not be redacted safely.",
+            act="much withheld: read the reason; unreadable and tokens are what clients send, "
+            "number is a card as a JSON number, too_slow a rule of your own.",
+            unit="cps",
+            height=10,
+            decimals=2,
+            min=0,
+            colours={"/^withheld/": WARN},
         ),
         timeseries(
             "Pairs waiting",

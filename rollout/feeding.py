@@ -13,8 +13,11 @@ from gateway.settings import Settings
 from gateway.store.engine import Store
 from rollout.controller import Controller
 from rollout.joining import join_outcomes
+from rollout.metrics import ControlMetrics
 from rollout.outcomes import forget_outcomes
+from rollout.panel_feed import PANEL_INTERVAL_S, PanelFeed
 from rollout.polling import Poller
+from rollout.retention import sweep
 from rollout.reviews import settle_items
 
 __all__ = ["FedController", "Repeating"]
@@ -23,6 +26,7 @@ _log = logging.getLogger(__name__)
 
 _JOIN_S = 1.0
 _FORGET_S = 60.0
+_SWEEP_S = 10.0
 _BATCH = 500
 _STOP_S = 10.0
 
@@ -72,9 +76,11 @@ class Repeating:
 
 
 class FedController:
-    """A controller, and while it leads: outcomes joined, reviews settled, and Prometheus read.
+    """A controller with what else the leader does.
 
-    ``clock`` returns Unix seconds; ``environ`` holds the token for Prometheus.
+    It joins outcomes with requests, settles reviews, reads Prometheus, removes what retention says,
+    and with ``metrics`` shows the reward-hacking panel of running rollouts there. ``clock`` returns
+    Unix seconds; ``environ`` holds the token for Prometheus.
     """
 
     def __init__(
@@ -85,6 +91,7 @@ class FedController:
         *,
         clock: Callable[[], float] = time.time,
         environ: Mapping[str, str] | None = None,
+        metrics: ControlMetrics | None = None,
     ) -> None:
         self._store = store
         self._settings = settings.control
@@ -92,13 +99,18 @@ class FedController:
         self._clock = clock
         self._forgot = float("-inf")
         self._poller = Poller(store, settings, lease=controller.lease, clock=clock, environ=environ)
+        self._retention = settings.retention
         self._feeds = [
             Repeating("coalmine-outcomes", self._join, interval=_JOIN_S),
             Repeating("coalmine-reviews", self._settle, interval=_JOIN_S),
+            Repeating("coalmine-retention", self._sweep, interval=_SWEEP_S),
         ]
         if settings.control.prometheus_url is not None:
             every = settings.control.prometheus_interval
             self._feeds.append(Repeating("coalmine-queries", self._poller.poll, interval=every))
+        if metrics is not None:
+            panel = PanelFeed(store, metrics, leads=lambda: controller.lease.token is not None)
+            self._feeds.append(Repeating("coalmine-panel", panel.look, interval=PANEL_INTERVAL_S))
 
     async def start(self) -> None:
         """Start all."""
@@ -117,6 +129,10 @@ class FedController:
             return
         while settle_items(self._store, now=self._clock(), limit=_BATCH) == _BATCH:
             pass
+
+    def _sweep(self) -> None:
+        if self._controller.lease.token is not None:
+            sweep(self._store, self._retention, now=self._clock())
 
     def _join(self) -> None:
         if self._controller.lease.token is None:

@@ -6,7 +6,7 @@ fixed words.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from math import log
 from typing import Any
 
@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from rollout.assessment import assess, combined_harm
 from rollout.claims import lower_bound
 from rollout.evidence import OVERALL
+from rollout.panel_lines import Line
 from rollout.records import Record, Transition
 from rollout.states import Phase
 from rollout.verdicts import verdicts
@@ -91,6 +92,16 @@ class ControlMetrics:
             "Win rate by people, corrected with the judge's scores, with bounds over all looks.",
             ("rollout", "bound"),
         )
+        self.panel_value = gauge(
+            "coalmine_panel_value",
+            "A figure of the reward-hacking panel: share of answers, or mean amount, of each arm.",
+            ("rollout", "metric", "segment", "variant"),
+        )
+        self.panel_change = gauge(
+            "coalmine_panel_change_in_margins",
+            "How far the figure moved, in its margins: beyond 1 or -1 its samples want reading.",
+            ("rollout", "metric", "segment", "bound"),
+        )
         self.time_to_zero = gauge(
             "coalmine_rollback_time_to_zero_seconds",
             "From the last rollback until no gateway called the candidate any more.",
@@ -163,6 +174,17 @@ class ControlMetrics:
         for bound, value in (("low", low), ("point", known.labels.estimate), ("high", high)):
             self.review_win_rate.labels(record.name, bound).set(value)
 
+    def panel(self, rollout: str, lines: Iterable[Line]) -> None:
+        """Show the reward-hacking panel of a rollout."""
+        for line in lines:
+            labels = (rollout, line.metric.name, line.segment or "all")
+            for variant, value in (("baseline", line.before), ("candidate", line.after)):
+                if value is not None:
+                    self.panel_value.labels(*labels, variant).set(value)
+            for bound, value in (("low", line.low), ("point", line.change), ("high", line.high)):
+                if value is not None:
+                    self.panel_change.labels(*labels, bound).set(value / line.metric.margin)
+
     def follow(self) -> None:
         """Show no rollout any more: another process leads, and what this one knew grows old."""
         self.leader.set(0)
@@ -171,6 +193,7 @@ class ControlMetrics:
             *(self.e_value, self.estimate, self.observations, self.verdict),
             *(self.review_items, self.review_labels, self.review_win_rate),
             *(self.quarantined, self.on_trial),
+            *(self.panel_value, self.panel_change),
         ):
             known.clear()
 

@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 from gateway.errors import SettingsError
+from gateway.redaction.stage import Redaction
 from gateway.settings import Contract, Settings
 from gateway.store.engine import Store
 from gateway.store.evidence import Evidence, EvidenceKind
@@ -50,6 +51,7 @@ class Evaluator:
         judge: Comparer | None,
         clock: Callable[[], float],
         rng: Random,
+        redaction: Redaction | None = None,
         mirrored: Callable[[Plan, Arm], None] = lambda _plan, _arm: None,
         decider: Decider | None = None,
         decided: Callable[[str, Decided], None] = lambda _name, _decided: None,
@@ -60,6 +62,7 @@ class Evaluator:
         self._judge = judge
         self._clock = clock
         self._rng = rng
+        self._redaction = redaction
         self._mirrored = mirrored
         self._decider = decider
         self._decided = decided
@@ -132,7 +135,8 @@ class Evaluator:
         )
         self._mirrored(plan, mirrored.arm)
         if mirrored.unusable:
-            return self._unjudgeable(claim, mirrored.unusable, mirrored)
+            outcome = "withheld" if mirrored.withheld else "unjudgeable"
+            return self._unjudgeable(claim, mirrored.unusable, mirrored, outcome=outcome)
         if reverse and mirrored.arm.failed:
             # Our own load may have broken the baseline: that must never speak for the candidate.
             return self._unjudgeable(claim, "the baseline's mirror failed", mirrored)
@@ -224,8 +228,15 @@ class Evaluator:
         columns = {"checks": {check.name: check.to_json() for check in checks}}
         return Finished(claim, "checked", self._fact(claim, "live", payload), columns=columns)
 
-    def _unjudgeable(self, claim: Claim, reason: str, mirrored: Mirrored | None = None) -> Finished:
-        decision = Decision("unjudgeable", "unjudgeable", reason=reason)
+    def _unjudgeable(
+        self,
+        claim: Claim,
+        reason: str,
+        mirrored: Mirrored | None = None,
+        *,
+        outcome: str = "unjudgeable",
+    ) -> Finished:
+        decision = Decision(outcome, "unjudgeable", reason=reason)
         if claim.stream == "live":
             return Finished(claim, "unjudgeable", columns={"comparison": decision.to_json()})
         empty = Pair(Prompt(endpoint=""), None, None)
@@ -241,7 +252,7 @@ class Evaluator:
         columns = {"comparison": decision.to_json()}
         if mirrored is not None:
             columns = _columns(mirrored, (), decision)
-        return Finished(claim, "unjudgeable", self._fact(claim, kind, payload), columns=columns)
+        return Finished(claim, outcome, self._fact(claim, kind, payload), columns=columns)
 
     def _fact(self, claim: Claim, kind: EvidenceKind, payload: dict[str, Any]) -> Evidence:
         return Evidence(kind, self._clock(), payload, claim.segment, claim.capture.epoch)
@@ -291,6 +302,7 @@ class Evaluator:
                 api_key=deployment.api_key(self._environ),
                 max_body_bytes=self._settings.gateway.max_capture_bytes,
                 rng=self._rng,
+                redaction=self._redaction,
                 outbound=self._outbound[name],
                 lag=self.lag,
             )
@@ -315,6 +327,7 @@ class Evaluator:
             cost_microusd=judgment.cost_microusd,
             latency_s=judgment.latency_s,
             cached=judgment.cached,
+            cache_key=judgment.cache_key,
             created_at=self._clock(),
             stage=judgment.stage,
             asked=judgment.asked,

@@ -8,6 +8,7 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Summary
 
+from gateway.redaction.stage import RedactionMetrics
 from gateway.store.tables import JudgmentRow
 from shadow.health.watch import Examined
 from shadow.pair import Arm
@@ -23,6 +24,7 @@ class WorkerMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.registry = registry
+        self.redaction = RedactionMetrics(registry)
         self.pairs = Counter(
             "coalmine_pairs_total",
             "Pairs finished, by the funnel's outcome.",

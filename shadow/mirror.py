@@ -18,6 +18,8 @@ import httpx
 from pydantic import SecretStr
 
 from gateway.errors import RequestError
+from gateway.redaction.stage import Redaction
+from gateway.redaction.text import Withheld
 from gateway.settings import Deployment
 from gateway.splice import Rewrite
 from gateway.store.tables import CaptureRow
@@ -33,6 +35,8 @@ MIRROR_HEADER = "x-coalmine-mirror"
 """Marks mirrored requests, so that upstreams and gateways can tell them from users' requests."""
 
 _POLL_S = 2.0
+_LARGE = 32 * 1024
+"""Characters from which on an answer is redacted in a thread."""
 _NOT_AUTHORISED = frozenset({401, 403})
 _REFUSED_BY_PROXY = "the proxy refused the mirror; check proxy_auth_env"
 
@@ -41,12 +45,14 @@ _REFUSED_BY_PROXY = "the proxy refused the mirror; check proxy_auth_env"
 class Mirrored:
     """What came back. `body` is the answer as sent by the upstream.
 
-    `unusable` says why the answer is no fact about the model: the mirror itself was not allowed.
+    `body` is redacted. `unusable` says why the answer is no fact about the model: the mirror itself
+    was not allowed, or, with `withheld`, the answer may not be kept.
     """
 
     arm: Arm
     body: str = ""
     unusable: str | None = None
+    withheld: bool = False
 
 
 class MirrorTarget:
@@ -59,6 +65,7 @@ class MirrorTarget:
         api_key: SecretStr | None,
         max_body_bytes: int,
         rng: Random,
+        redaction: Redaction | None = None,
         outbound: Outbound = Outbound(),  # noqa: B008 - frozen
         clock: Callable[[], float] = time.monotonic,
         lag: LoopLag | None = None,
@@ -81,6 +88,7 @@ class MirrorTarget:
         )
         self._max_body_bytes = max_body_bytes
         self._rng = rng
+        self._redaction = redaction
         self._clock = clock
         self._limiter = Limiter()
         self._metrics: str | None = deployment.base_url.removesuffix("/v1") + "/metrics"
@@ -160,16 +168,17 @@ class MirrorTarget:
                 ttft_s=first,
                 timed_out=True,
             )
-            return Mirrored(arm, _text(received)), None
+            return Mirrored(arm, (await self._redacted(capture, _text(received)))[0]), None
         except httpx.ProxyError as error:
             status_text = str(error)[:3]  # of its answer to CONNECT
             unusable = _REFUSED_BY_PROXY if status_text in {"403", "407"} else None
             return Mirrored(_failed(f"proxy: status {status_text}"), unusable=unusable), None
         except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError, OSError) as error:
-            return Mirrored(_failed(f"connection: {type(error).__name__}"), _text(received)), None
-        text = _text(received)
+            arm = _failed(f"connection: {type(error).__name__}")
+            return Mirrored(arm, (await self._redacted(capture, _text(received)))[0]), None
         status = response.status_code
         ended = self._clock()
+        text, withheld = await self._redacted(capture, _text(received))
         # Timed badly is not timed: the answer counts, its latency does not.
         fair = self._lag is None or not self._lag.disturbed(started, ended)
         arm = Arm(
@@ -183,7 +192,21 @@ class MirrorTarget:
             unusable = f"the mirror is not authorised (status {status}); set api_key_env"
         elif status == 407:
             unusable = _REFUSED_BY_PROXY
+        if withheld is not None and status < 400:
+            return Mirrored(arm, "", f"the answer is withheld ({withheld})", withheld=True), None
         return Mirrored(arm, text, unusable), _seconds(response.headers.get("retry-after"))
+
+    async def _redacted(self, capture: CaptureRow, text: str) -> tuple[str, str | None]:
+        """Return an answer redacted as its capture is, or none of it, and why.
+
+        What can't be read is a failed answer whatever it says; only what is certain is kept of it.
+        """
+        if self._redaction is None or not text:
+            return text, None
+        arguments = (self._redaction, capture.route, capture.request_body, text)
+        if len(text) < _LARGE:
+            return _redact(*arguments)
+        return await asyncio.to_thread(_redact, *arguments)
 
     async def _look_at_queue(self) -> None:
         """Narrow the limiter while the engine's queue grows, where the engine tells (vLLM)."""
@@ -201,6 +224,15 @@ class MirrorTarget:
             self._metrics = None
         else:
             self._limiter.observe(waiting)
+
+
+def _redact(redaction: Redaction, route: str, request: str, text: str) -> tuple[str, str | None]:
+    try:
+        return redaction.mirrored(route, request, text), None
+    except Withheld as refusal:
+        if refusal.reason == "unreadable":
+            return redaction.plain(route, text), None
+        return "", refusal.reason
 
 
 def _failed(error: str, *, status: int | None = None) -> Arm:

@@ -18,6 +18,7 @@ from sqlmodel import Session, and_, col, func, or_, select, update
 
 from gateway.intake import any_packets, count_packed, unpack
 from gateway.store.engine import Store
+from gateway.store.erasure import erase_finished_bodies
 from gateway.store.evidence import Evidence, append_evidence, move_funnel
 from gateway.store.tables import LIVE_FIRST, CaptureRow, JudgmentRow, PairRow, RolloutRow
 from shadow.drawing import Askable
@@ -167,6 +168,9 @@ def finish_pairs(store: Store, finished: Sequence[Finished], *, now: float) -> l
             session.add_all(each.judgments)
         session.flush()
         keep_verdicts(store, session, (kept for each in mine for kept in each.verdicts), now=now)
+        passing = {e.claim.capture.id for e in mine if not e.claim.capture.store_bodies}
+        if passing:
+            erase_finished_bodies(store, session, now=now, ids=passing)
         _move(store, session, [(e.claim.rollout_id, e.claim.stream, e.outcome) for e in mine])
         facts: dict[int, list[Evidence]] = {}
         for each in draw_pairs(store, session, mine, now=now):

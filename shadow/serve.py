@@ -12,6 +12,7 @@ from random import Random
 from prometheus_client import CollectorRegistry, start_http_server
 
 from gateway.errors import SettingsError, StoreUnavailable
+from gateway.redaction.stage import Redaction
 from gateway.settings import Settings
 from gateway.store.engine import Store, open_store
 from gateway.store.replicas import this_replica
@@ -81,6 +82,7 @@ def build_worker(
         judge=judge,
         clock=clock,
         rng=rng,
+        redaction=Redaction(settings, metrics.redaction),
         mirrored=metrics.mirrored,
         decider=build_decider(settings, store, environ=environ, clock=clock),
         decided=metrics.refusal_decided,

@@ -4,9 +4,11 @@ Who writes what: gateways write ``replica``, ``intake``, ``funnel`` and window e
 make ``capture`` and ``pair`` of the intake, finish pairs, and write ``judgment`` and pair evidence,
 ``judge_window``, ``judge_health`` and ``judge_anchor``;
 the controller alone writes ``rollout``, ``split`` and ``transition``; operations of people write
-``reload``; the admin API writes ``outcome``, and the leading control joins them. Workers draw
+``reload``; the admin API writes ``outcome``, and the leading control joins them; deletions of users
+are kept in ``deletion``, and the leading control removes what retention says. Workers draw
 ``review_item`` with the pair that they finish; the admin API writes ``review`` and
-``review_lease``, and the leading control settles items.
+``review_lease``, and the leading control settles items. An export, asked for through the admin API,
+writes ``dataset`` and ``dataset_item``.
 """
 
 from __future__ import annotations
@@ -25,6 +27,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    true,
 )
 from sqlmodel import Field, SQLModel
 
@@ -32,6 +35,9 @@ __all__ = [
     "LIVE_FIRST",
     "AuditRow",
     "CaptureRow",
+    "DatasetItemRow",
+    "DatasetRow",
+    "DeletionRow",
     "EvidenceHeadRow",
     "EvidenceRow",
     "FunnelRow",
@@ -154,9 +160,16 @@ class IntakeRow(SQLModel, table=True):
 
 
 class CaptureRow(SQLModel, table=True):
-    """One production request with the answer that a user got."""
+    """One production request with the answer that a user got, both redacted.
+
+    Without ``store_bodies`` they are emptied in the transaction that finishes the last of its
+    pairs; ``bodies_removed_at`` says when, for whatever reason.
+    """
 
     __tablename__: ClassVar[Any] = "capture"
+    __table_args__: ClassVar[Any] = (
+        Index("ix_capture_bodies", "bodies_removed_at", "store_bodies", "created_at"),
+    )
     id: str = Field(primary_key=True)
     route: str
     request_id: str = Field(index=True)
@@ -180,6 +193,8 @@ class CaptureRow(SQLModel, table=True):
     epoch: int
     weight_bp: int
     truncated: bool = False
+    store_bodies: bool = Field(default=True, sa_column_kwargs={"server_default": true()})
+    bodies_removed_at: float | None = None
 
 
 LIVE_FIRST = -1.0
@@ -364,6 +379,7 @@ class JudgmentRow(SQLModel, table=True):
     probability: float | None = None
     rubric: str | None = None
     rubric_hash: str | None = None
+    cache_key: str | None = Field(default=None, index=True)
 
 
 class JudgeCacheRow(SQLModel, table=True):
@@ -538,6 +554,17 @@ class TransitionRow(SQLModel, table=True):
     receipt: dict[str, Any] = Field(sa_column=_json(nullable=False))
 
 
+class DeletionRow(SQLModel, table=True):
+    """A user whose captures were deleted, as a pseudonym: what comes in late is dropped too.
+
+    It stands for requests up to ``requested_at``.
+    """
+
+    __tablename__: ClassVar[Any] = "deletion"
+    key_hash: str = Field(primary_key=True)
+    requested_at: float = Field(index=True)
+
+
 class LeaseRow(SQLModel, table=True):
     """Who leads. ``token`` grows with every change of holder and fences the former one."""
 
@@ -575,3 +602,51 @@ class AuditRow(SQLModel, table=True):
     action: str
     target: str
     detail: dict[str, Any] = Field(default_factory=dict, sa_column=_json(nullable=False))
+
+
+class DatasetRow(SQLModel, table=True):
+    """An export: rows to train on or to evaluate with. Never changed once ``state`` is ``ready``.
+
+    ``kind`` is ``preferences``, ``regressions`` or ``evalset``. ``hash`` is the SHA-256 of its
+    lines, ``version`` its number under its name; both are unset while it is ``building``.
+    """
+
+    __tablename__: ClassVar[Any] = "dataset"
+    __table_args__: ClassVar[Any] = (UniqueConstraint("name", "version", name="uq_dataset"),)
+    id: int | None = Field(default=None, sa_column=Column(_BIG, primary_key=True))
+    name: str
+    version: int | None = None
+    kind: str
+    state: str = "building"
+    hash: str | None = Field(default=None, index=True)
+    items: int = 0
+    rollout_id: int = Field(index=True)
+    manifest: dict[str, Any] = Field(default_factory=dict, sa_column=_json(nullable=False))
+    created_at: float
+    created_by: str
+
+
+class DatasetItemRow(SQLModel, table=True):
+    """One row of an export, in ``body`` as its line of JSON. Goes when its pair goes.
+
+    ``key`` is the same for the same row in every export, ``hash`` changes with anything in it.
+    """
+
+    __tablename__: ClassVar[Any] = "dataset_item"
+    __table_args__: ClassVar[Any] = (Index("ix_dataset_item_key", "dataset_id", "key"),)
+    dataset_id: int = Field(
+        sa_column=Column(_BIG, ForeignKey("dataset.id", ondelete="CASCADE"), primary_key=True)
+    )
+    number: int = Field(primary_key=True)
+    key: str
+    hash: str
+    split: str
+    segment: str | None = None
+    source: str
+    pair_id: int = Field(
+        sa_column=Column(
+            _BIG, ForeignKey("pair.id", ondelete="CASCADE"), index=True, nullable=False
+        )
+    )
+    capture_id: str = Field(foreign_key="capture.id", ondelete="CASCADE", index=True)
+    body: str = Field(sa_column=Column(Text, nullable=False))

@@ -18,6 +18,7 @@ from rollout.api import (
     audit,
     comparing,
     docs_page,
+    exports,
     fleet,
     gateways,
     health,
@@ -26,7 +27,9 @@ from rollout.api import (
     operations,
     outcomes,
     pairs,
+    panel,
     plans,
+    privacy,
     replays,
     review_exchange,
     reviews,
@@ -85,10 +88,11 @@ def create_app(
     app.state.registry = metrics if metrics is not None else CollectorRegistry()
     install_handlers(app)
     api = APIRouter(prefix=API_PREFIX)
-    for part in (rollouts, comparing, replays, plans, pairs, judging, operations, outcomes):
+    for part in (rollouts, comparing, replays, plans, pairs, judging, panel, operations, outcomes):
         api.include_router(part.router)
-    for part in (judge, reviews, review_exchange, fleet, gateways, audit, tokens):
+    for part in (judge, reviews, review_exchange, exports, fleet, gateways, audit, tokens, privacy):
         api.include_router(part.router)
+    api.include_router(exports.schemas)
     app.include_router(api)
     app.include_router(health.router)
     app.include_router(docs_page.router)

@@ -19,7 +19,10 @@ _TAGS = [
     {"name": "judge", "description": "Whether the judge can be trusted."},
     {"name": "fleet", "description": "Routes, deployments and the processes that serve."},
     {"name": "reviews", "description": "What people say about pairs, blind, and what it comes to."},
+    {"name": "panel", "description": "What moved with the candidate, and the samples behind it."},
+    {"name": "exports", "description": "Pairs to train on and to evaluate with."},
     {"name": "audit", "description": "Who did what."},
+    {"name": "privacy", "description": "Deleting what is stored of a user."},
     {"name": "tokens", "description": "Who may do what."},
     {"name": "health", "description": "Probes and metrics; no token needed."},
 ]

@@ -16,7 +16,7 @@ from rollout.api.rollouts import Generation
 from shadow.fingerprint import fingerprint
 from shadow.pair import UnreadableRequest, read_prompt
 
-__all__ = ["ArmInfo", "JudgmentInfo", "PairInfo", "PairPage", "router"]
+__all__ = ["ArmInfo", "JudgmentInfo", "PairInfo", "PairPage", "load_pairs", "router"]
 
 router = APIRouter(prefix="/rollouts", tags=["rollouts"])
 
@@ -122,6 +122,16 @@ def list_pairs(
         pairs=page,
         next_cursor=str(page[-1].id) if len(rows) > limit else None,
     )
+
+
+def load_pairs(session: Session, ids: Sequence[int]) -> dict[int, PairInfo]:
+    """Return these pairs by their ids, with requests, answers and judgments."""
+    query = select(PairRow, CaptureRow).where(
+        PairRow.capture_id == CaptureRow.id, col(PairRow.id).in_(ids)
+    )
+    rows = session.exec(query).all()
+    judgments = _judgments(session, ids)
+    return {pair.id or 0: _info(pair, capture, judgments) for pair, capture in rows}
 
 
 def _judgments(session: Session, pair_ids: Sequence[int]) -> dict[int, list[JudgmentInfo]]:

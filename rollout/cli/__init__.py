@@ -41,6 +41,13 @@ _COMMANDS = {
     "review": Lazy(
         "rollout.cli.review:app", "Review pairs blind, and see what people's labels come to."
     ),
+    "export": Lazy("rollout.cli.export:app", "Export pairs to train on, or to evaluate with."),
+    "dataset": Lazy(
+        "rollout.cli.dataset:app", "List what was exported, download it, compare two versions."
+    ),
+    "privacy": Lazy(
+        "rollout.cli.privacy:app", "Delete what is stored of a user, and try the redaction."
+    ),
     "token": Lazy("rollout.cli.token:app", "Create, list and revoke the API's tokens."),
     "settings": Lazy("rollout.cli.settings:app", "Check the settings."),
     "store": Lazy("rollout.cli.store:app", "Look after the store."),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import IO, Any, Self
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -108,6 +108,31 @@ class AdminClient:
         """Delete what is at ``path`` and return the answer."""
         return self._call("DELETE", path, headers={"content-type": "application/json"})
 
+    def save(self, path: str, file: IO[bytes], **query: str | float | None) -> int:
+        """Write the lines at ``path`` to a file as they come, and return how many there are.
+
+        ``None`` in the query is left out.
+        """
+        given = {name: value for name, value in query.items() if value is not None}
+        lines = 0
+        try:
+            with self._client.stream("GET", path, params=given) as response:
+                if not response.is_success:
+                    response.read()
+                    raise _refused(response.status_code, _problem(response))
+                for chunk in response.iter_bytes():
+                    lines += chunk.count(b"\n")
+                    file.write(chunk)
+        except httpx.TimeoutException:
+            raise UpstreamTimeout(
+                f"control at {self.url} sent nothing for {self._timeout:g} s"
+            ) from None
+        except httpx.HTTPError as error:
+            raise ConnectFailed(
+                f"the connection to control at {self.url} broke ({error})"
+            ) from None
+        return lines
+
     def _call(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         try:
             response = self._client.request(method, path, **arguments)
@@ -132,6 +157,15 @@ class AdminClient:
             f"{self.url} answered {response.status_code}, but not as Coalmine's control does; "
             "is --url right?"
         )
+
+
+def _problem(response: httpx.Response) -> Mapping[str, Any]:
+    try:
+        document = response.json()
+    except ValueError:
+        document = None
+    known = isinstance(document, dict) and "detail" in document
+    return document if known else {"detail": f"control answered {response.status_code}"}
 
 
 def _refused(status: int, problem: Mapping[str, Any]) -> RequestError:

@@ -68,9 +68,10 @@ def run_control(settings: Settings, store: Store, *, ready: Ready | None = None)
     check_binding(settings, store)
     registry = CollectorRegistry()
     probe = DeploymentProbe(settings)
-    controller = Controller(store, settings, health=probe, metrics=ControlMetrics(registry))
+    metrics = ControlMetrics(registry)
+    controller = Controller(store, settings, health=probe, metrics=metrics)
     service = RolloutService(store, settings, health=probe)
-    fed = FedController(store, settings, controller)
+    fed = FedController(store, settings, controller, metrics=metrics)
     app = create_app(settings, store, service, fed, registry)
     config = uvicorn.Config(
         app,

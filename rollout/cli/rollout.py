@@ -12,6 +12,7 @@ import typer
 from rollout.cli.client import AdminClient, default_url, segment
 from rollout.cli.judging import judging
 from rollout.cli.options import IfRevision, Json, Name, Reason, Token, Url
+from rollout.cli.panel import panel
 from rollout.cli.planning import plan, read_spec, replay
 
 __all__ = ["app", "explain"]
@@ -66,6 +67,7 @@ def apply(
 app.command()(plan)
 app.command()(replay)
 app.command()(judging)
+app.command()(panel)
 
 
 @app.command("list")

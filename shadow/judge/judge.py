@@ -159,7 +159,7 @@ class Judge:
             return None
         try:
             return replace(
-                self._begin(order, rubric),
+                self._begin(order, rubric, key),
                 model=str(kept["model"]),
                 verdict=Verdict.model_validate(kept["verdict"]),
                 fingerprint=kept.get("fingerprint"),
@@ -169,13 +169,14 @@ class Judge:
             _log.warning("a kept verdict can't be read; asking the judge")
             return None
 
-    def _begin(self, order: Order, rubric: Rubric) -> Judgment:
+    def _begin(self, order: Order, rubric: Rubric, key: str) -> Judgment:
         return Judgment(
             order,
             model=self.client.model,
             stage=self._stage,
             rubric=rubric.id,
             rubric_hash=rubric.digest,
+            cache_key=key,
         )
 
     def _estimate(self, data: Material, rubric: Rubric) -> int:
@@ -193,7 +194,7 @@ class Judge:
         def written() -> Messages:
             return render(rubric=rubric.text, material=data, nonce=nonce)
 
-        judgment = self._begin(call.order, rubric)
+        judgment = self._begin(call.order, rubric, call.key)
         shown = (data.first, data.second)
         try:
             reply = await self.client.ask(written)

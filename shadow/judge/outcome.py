@@ -68,6 +68,8 @@ class Judgment:
     latency_s: float = 0.0
     cached: bool = False
     key: str | None = None
+    cache_key: str | None = None
+    """Under which key the verdict is kept, whether it came from there or goes there."""
     stage: Stage = "final"
     asked: Asked = "always"
     probability: float = 1.0

@@ -29,6 +29,13 @@ from gateway.settings import (
     WorkerSettings,
     load_settings,
 )
+from gateway.settings_privacy import (
+    CustomRule,
+    PresidioSettings,
+    RedactionRules,
+    RedactionSettings,
+    RetentionSettings,
+)
 from gateway.settings_review import RouteReview
 from rollout.cli import _COMMANDS
 from rollout.cli.lazy import load
@@ -49,6 +56,11 @@ SECTIONS: dict[str, type[BaseModel]] = {
     "judge": JudgeSettings,
     "health": JudgeHealthSettings,
     "clients": Client,
+    "redaction": RedactionSettings,
+    "rules": RedactionRules,
+    "custom": CustomRule,
+    "presidio": PresidioSettings,
+    "retention": RetentionSettings,
     "gateway": GatewaySettings,
     "worker": WorkerSettings,
     "control": ControlSettings,
@@ -116,6 +128,9 @@ def test_the_example_says_the_defaults() -> None:
     assert settings.gateway == defaults.gateway
     assert settings.worker == defaults.worker
     assert settings.control == defaults.control
+    assert settings.redaction == defaults.redaction
+    assert settings.retention == defaults.retention
+    assert settings.store_bodies is defaults.store_bodies
     assert (settings.store, settings.data_dir) == (defaults.store, defaults.data_dir)
 
 

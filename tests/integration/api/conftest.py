@@ -6,6 +6,7 @@ import json
 import socket
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,9 @@ from gateway.store import Store
 from gateway.store.tables import CaptureRow, PairRow, ReviewItemRow
 from rollout.api import create_app
 from rollout.service import RolloutService
+from shadow.answer import read_answer
+from shadow.checks import run_checks
+from shadow.pair import Arm, Pair, read_prompt
 
 
 @dataclass(frozen=True)
@@ -267,3 +271,71 @@ class Items:
 def items_in() -> Callable[[Store], Items]:
     """Builds what writes drawn pairs into a store."""
     return Items
+
+
+def _chat(content: str, **message: Any) -> str:
+    choice = {"message": {"role": "assistant", "content": content, **message}}
+    return json.dumps({"choices": [{**choice, "finish_reason": "stop"}]})
+
+
+@pytest.fixture
+def finish_pair() -> Callable[..., int]:
+    """Writes a capture with its finished pair, checked for real, and returns the pair's id.
+
+    ``finish_pair(store, rollout_id, said, baseline, candidate)``; without one of the answers it is
+    a live answer of the other arm. Further keywords change the judge's ``result``, the ``segment``,
+    the ``user`` and the ``request``.
+    """
+
+    def finish(
+        store: Store,
+        rollout_id: int,
+        said: str,
+        baseline: str | None,
+        candidate: str | None,
+        *,
+        result: str = "tie",
+        segment: str | None = "billing",
+        user: str | None = None,
+        request: dict[str, Any] | None = None,
+        candidate_message: dict[str, Any] | None = None,
+    ) -> int:
+        message = candidate_message or {}
+        body = {"messages": [{"role": "user", "content": said}], **(request or {})}
+        text = json.dumps(body)
+        bodies = {
+            "baseline": None if baseline is None else _chat(baseline),
+            "candidate": None if candidate is None else _chat(candidate, **message),
+        }
+        arms = {
+            arm: None if each is None else Arm(read_answer(endpoint="chat/completions", body=each))
+            for arm, each in bodies.items()
+        }
+        prompt = read_prompt(endpoint="chat/completions", body=text)
+        checks = run_checks(Pair(prompt, arms["baseline"], arms["candidate"]))
+        live = baseline is None or candidate is None
+        variant = "candidate" if baseline is None else "baseline"
+        decided = {"decided_by": "judge", "result": result, "reason": ""}
+        with store.write() as session:
+            capture = CaptureRow(
+                id=uuid.uuid4().hex, route="support-bot", request_id=uuid.uuid4().hex,
+                created_at=5.0, endpoint="chat/completions", variant=variant, reason="split",
+                deployment="support-v6", stream=False, request_body=text,
+                response_body=bodies[variant], status=200, total_s=1.0, segment=segment,
+                key_hash=user, split_revision=1, epoch=1, weight_bp=1000,
+            )  # fmt: skip
+            session.add(capture)
+            session.flush()
+            pair = PairRow(
+                rollout_id=rollout_id, capture_id=capture.id, stream="live" if live else "mirror",
+                state="done", outcome="checked" if live else "compared", created_at=5.0,
+                finished_at=6.0, segment=segment, checks={c.name: c.to_json() for c in checks},
+                comparison=None if live else decided,
+                candidate_response=None if live else bodies["candidate"],
+                candidate_status=None if live else 200,
+            )  # fmt: skip
+            session.add(pair)
+            session.flush()
+            return pair.id or 0
+
+    return finish

@@ -44,7 +44,7 @@ def buffer() -> CaptureBuffer:
 def writer(store: Store, buffer: CaptureBuffer) -> BatchWriter:
     """A writer of the buffer, not started."""
     gauge = Gauge("store_up", "Up.", registry=CollectorRegistry())
-    return BatchWriter(store, buffer, replica="g1", interval=0.01, store_up=gauge)
+    return BatchWriter(store, buffer, replica="g1", interval=0.01, store_up=gauge, redaction=None)
 
 
 def add(buffer: CaptureBuffer, *captures: Capture) -> None:
@@ -111,6 +111,8 @@ def test_a_backlog_is_written_in_parts_and_in_full(
         "epoch": 2,
         "weight_bp": 3,
         "truncated": False,
+        "store_bodies": True,
+        "bodies_removed_at": None,
     }
 
 

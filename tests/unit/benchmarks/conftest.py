@@ -19,3 +19,11 @@ def dataplane() -> Iterator[Callable[[str], ModuleType]]:
     sys.path.insert(0, str(FOLDER))
     yield lambda name: importlib.import_module(f"dataplane.{name}")
     sys.path.remove(str(FOLDER))
+
+
+@pytest.fixture(scope="session")
+def evaluator() -> Iterator[Callable[[str], ModuleType]]:
+    """Import a module of the evaluator's benchmark by its name."""
+    sys.path.insert(0, str(FOLDER))
+    yield lambda name: importlib.import_module(f"evaluator.{name}")
+    sys.path.remove(str(FOLDER))

@@ -57,7 +57,8 @@ def test_every_capture_becomes_a_row(capture: Packed, count: int, is_sqlite: boo
 def test_rows_fit_the_tables(capture: Packed) -> None:
     """A column that is added to a table and must have a value is not forgotten here."""
     (row,) = rows([capture], "capture", is_sqlite=True)
-    assert set(row) == set(CaptureRow.model_fields)
+    later = {"bodies_removed_at"}
+    assert set(row) == set(CaptureRow.model_fields) - later
     assert CaptureRow(**row).output_tokens == 7
     mirror, live = rows([capture], "pair", is_sqlite=True)
     needed = {name for name, field in PairRow.model_fields.items() if field.is_required()}

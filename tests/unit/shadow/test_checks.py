@@ -21,6 +21,7 @@ from shadow.checks import (
     output_tokens,
     run_checks,
     timeout_rate,
+    tool_call_rate,
     tool_contract,
     truncation_rate,
 )
@@ -327,3 +328,13 @@ def test_a_live_answer_has_one_arm_only() -> None:
     assert {r.name for r in run_checks(made) if r.candidate.bit() == 0} >= {
         "error_rate", "empty_rate", "truncation_rate", "refusal_rate",
     }  # fmt: skip
+
+
+def test_calling_a_tool_is_counted_where_it_was_the_models_choice(pair: Build, chat: Build) -> None:
+    """A call counts with tools on offer and a free choice; without either nothing is said."""
+    called = chat(None, tool_calls=[call()])
+    found = tool_call_rate.check(pair("An answer.", called, tools=[TOOL]))
+    assert (found.baseline.outcome, found.candidate.outcome) == ("pass", "fail")
+    for request in ({}, {"tools": [TOOL], "tool_choice": "required"}):
+        found = tool_call_rate.check(pair("An answer.", called, **request))
+        assert {found.baseline.outcome, found.candidate.outcome} == {"not_applicable"}

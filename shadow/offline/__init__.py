@@ -1,0 +1,1 @@
+"""What is trained on and evaluated apart from traffic: preferences, cases, and their exports."""

@@ -1,0 +1,170 @@
+"""Properties of redaction: no seeded secret survives, and documents stay documents."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any, TypeVar
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.redaction.bodies import Redactor
+from gateway.redaction.text import Withheld, applied, spread
+from gateway.settings_privacy import RedactionSettings
+from shadow.answer import read_answer
+
+T = TypeVar("T")
+
+SECRETS = (
+    "bob.smith@mail.example.com",
+    "+49 151 23456789",
+    "4111 1111 1111 1111",
+    "DE89370400440532013000",
+    "sk-abcdefghijklmnop0123456789",
+    "AKIAIOSFODNN7EXAMPLE",
+    "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjMifQ.SflKxwRJSMeKKF2QT4",
+)
+WORDS = st.text(st.characters(codec="utf-8", exclude_characters="@+-._\0"), max_size=20)
+SECRET = st.sampled_from(SECRETS)
+PIECES = st.lists(st.one_of(WORDS, SECRET), max_size=12)
+
+
+def redactor() -> Redactor:
+    """By the defaults, with a clock that stands still."""
+    return Redactor(RedactionSettings(), clock=lambda: 0.0)
+
+
+def attempted(work: Callable[[], T]) -> tuple[T | None, str | None]:
+    """Return a result, or why it is withheld."""
+    try:
+        return work(), None
+    except Withheld as refusal:
+        return None, refusal.reason
+
+
+def text_of(pieces: list[str]) -> str:
+    """Join words and secrets so that a secret's neighbour is no part of it."""
+    return " | ".join(pieces)
+
+
+def leaks(text: str) -> list[str]:
+    """Return the secrets that a text still holds."""
+    return [secret for secret in SECRETS if secret in text]
+
+
+json_values = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.floats(allow_nan=False, allow_infinity=False),
+        WORDS,
+        SECRET,
+    ),
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(WORDS, inner, max_size=4)),
+    max_leaves=15,
+)
+
+
+@given(PIECES)
+def test_no_secret_survives_in_a_text(pieces: list[str]) -> None:
+    """Whatever stands around it; and a second time finds nothing more."""
+    redacted, _ = redactor().text(text_of(pieces))
+    assert leaks(redacted) == []
+    assert redactor().text(redacted) == (redacted, {})
+
+
+@given(st.text(max_size=300))
+def test_any_text_is_taken(text: str) -> None:
+    """Nothing raises, and redaction is done once."""
+    redacted, reason = attempted(lambda: redactor().text(text)[0])
+    if redacted is None:
+        assert reason in {"unreadable", "number", "tokens"}
+    else:
+        assert redactor().text(redacted)[0] == redacted
+
+
+@given(json_values, st.booleans(), st.sampled_from([None, 1]))
+def test_json_stays_json(value: Any, ascii_only: bool, indent: int | None) -> None:
+    """All that is no string is as it was, escaped or not; strings inside hold no secret."""
+    body = json.dumps({"a": value, "b": json.dumps(value)}, ensure_ascii=ascii_only, indent=indent)
+    redacted, reason = attempted(
+        lambda: redactor().capture(body.encode(), b"{}", b"", limit=10).request
+    )
+    if redacted is None:
+        assert reason == "number"
+        return
+    document = json.loads(redacted)
+    assert leaks(redacted.decode()) == []
+    assert shape(document["a"]) == shape(value)
+    assert shape(json.loads(document["b"])) == shape(value)
+    again = redactor().capture(redacted, b"{}", b"", limit=10).request
+    assert again == redacted
+
+
+def shape(value: Any) -> Any:
+    """Return a document with its strings left out."""
+    if isinstance(value, dict):
+        return [shape(each) for each in value.values()]
+    if isinstance(value, list):
+        return [shape(each) for each in value]
+    return str if isinstance(value, str) else repr(value)
+
+
+@given(PIECES, st.lists(st.integers(0, 400), max_size=30), st.booleans())
+def test_no_secret_survives_in_pieces(pieces: list[str], cuts: list[int], ascii_only: bool) -> None:
+    """Wherever a stream cuts its text, what is joined of it holds no secret."""
+    text = text_of(pieces)
+    edges = sorted({0, len(text), *(cut for cut in cuts if cut < len(text))})
+    parts = [text[start:end] for start, end in pairwise(edges)]
+    events = [{"choices": [{"index": 0, "delta": {"content": part}}]} for part in parts]
+    events.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    stream = "".join(f"data: {json.dumps(e, ensure_ascii=ascii_only)}\n\n" for e in events)
+    redacted = redactor().capture(b"{}", (stream + "data: [DONE]\n\n").encode(), b"", limit=10)
+    answer = read_answer(endpoint="/chat/completions", body=redacted.response.decode())
+    assert leaks(answer.text) == []
+    assert answer.text == redactor().text(text)[0] or text.lstrip()[:1] in {"{", "["}
+    assert redacted.response.count(b"data:") == len(events) + 1
+
+
+@given(st.text(max_size=60), st.data())
+def test_edits_of_pieces_are_edits_of_the_whole(text: str, data: st.DataObject) -> None:
+    """Spreading edits over pieces and joining them is the same as editing the text."""
+    marks = sorted(data.draw(st.sets(st.integers(0, len(text)), max_size=8)))
+    edits = [(a, b, "[X]") for a, b in zip(marks[::2], marks[1::2], strict=False)]
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
+    edges = [0, *cuts, len(text)]
+    pieces = [text[start:end] for start, end in pairwise(edges)]
+    assert "".join(spread(pieces, edits)) == applied(text, edits)
+
+
+def calls(text: str) -> int:
+    """Count the calls that redacting a text takes."""
+    count = 0
+
+    def count_one(_frame: Any, event: str, _argument: Any) -> None:
+        nonlocal count
+        count += event in {"call", "c_call"}
+
+    scanner = redactor()
+    sys.setprofile(count_one)
+    try:
+        scanner.text(text)
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@given(
+    st.sampled_from(
+        ["a@", "1 ", "+1 ", "sk-", "eyJ.", "-----BEGIN PRIVATE KEY-----", "password=", "4111 ",
+         "01 23 ", "(0123)", "AA11 ", "phone: ", "a@b.c ", "bearer ", "%40", "[EMAIL_1]"]
+    )
+)  # fmt: skip
+def test_the_work_grows_with_the_text(part: str) -> None:
+    """Ten times the text is about ten times the calls, also for texts made to be difficult."""
+    small, large = calls(part * 200), calls(part * 2000)
+    assert large <= 12 * small
