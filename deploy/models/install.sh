@@ -14,7 +14,7 @@ python=${PYTHON:-python3}
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 stamp=$folder/.installed
-pins=$(cat "$here/install.sh" "$here/requirements.txt" "$root/requirements.lock" "$root/pyproject.toml" | cksum)
+pins=$(cat "$here/install.sh" "$here/requirements.txt" "$root/requirements.lock" | cksum)
 
 if [ -x "$folder/bin/python" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$pins" ]; then
   exit 0

@@ -41,6 +41,11 @@ class JudgmentInfo(BaseModel):
     error: str | None
     model: str
     cached: bool
+    stage: str | None = Field(description="first: the cheap judge; final: the judge.")
+    asked: str | None = Field(description="Why this stage was asked; audit: drawn at random.")
+    probability: float | None = Field(description="With which it was asked.")
+    rubric: str | None = Field(description="Name of the rubric it went by.")
+    rubric_hash: str | None = Field(description="SHA-256 of the rubric's words.")
 
 
 class PairInfo(BaseModel):

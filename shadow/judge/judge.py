@@ -159,7 +159,7 @@ class Judge:
             return None
         try:
             return replace(
-                self._begin(order, rubric, key),
+                self._begin(order, key, rubric),
                 model=str(kept["model"]),
                 verdict=Verdict.model_validate(kept["verdict"]),
                 fingerprint=kept.get("fingerprint"),
@@ -169,14 +169,14 @@ class Judge:
             _log.warning("a kept verdict can't be read; asking the judge")
             return None
 
-    def _begin(self, order: Order, rubric: Rubric, key: str) -> Judgment:
+    def _begin(self, order: Order, key: str, rubric: Rubric) -> Judgment:
         return Judgment(
             order,
             model=self.client.model,
+            cache_key=key,
             stage=self._stage,
             rubric=rubric.id,
             rubric_hash=rubric.digest,
-            cache_key=key,
         )
 
     def _estimate(self, data: Material, rubric: Rubric) -> int:
@@ -194,7 +194,7 @@ class Judge:
         def written() -> Messages:
             return render(rubric=rubric.text, material=data, nonce=nonce)
 
-        judgment = self._begin(call.order, rubric, call.key)
+        judgment = self._begin(call.order, call.key, rubric)
         shown = (data.first, data.second)
         try:
             reply = await self.client.ask(written)
@@ -213,7 +213,7 @@ class Judge:
             return replace(judgment, error=f"transport: {error}")
         if isinstance(parsed, Unparsed):
             return replace(judgment, error=f"no verdict: {parsed.reason}")
-        return replace(judgment, verdict=parsed, transcript=None, key=call.key)
+        return replace(judgment, verdict=parsed, transcript=None)
 
     def _add(self, judgment: Judgment, reply: Reply) -> Judgment:
         said = f"{judgment.transcript}\n---\n{reply.text}" if judgment.transcript else reply.text

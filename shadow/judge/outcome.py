@@ -67,9 +67,8 @@ class Judgment:
     cost_microusd: int = 0
     latency_s: float = 0.0
     cached: bool = False
-    key: str | None = None
     cache_key: str | None = None
-    """Under which key the verdict is kept, whether it came from there or goes there."""
+    """Under which the verdict is kept, whether it came from there or goes there."""
     stage: Stage = "final"
     asked: Asked = "always"
     probability: float = 1.0
@@ -79,9 +78,9 @@ class Judgment:
     @property
     def kept(self) -> Kept | None:
         """The verdict for the cache; None for an error, and for one that came from there."""
-        if not isinstance(self.verdict, Verdict) or self.key is None:
+        if self.cached or not isinstance(self.verdict, Verdict) or self.cache_key is None:
             return None
-        return Kept(self.key, self.verdict, self.model, self.fingerprint)
+        return Kept(self.cache_key, self.verdict, self.model, self.fingerprint)
 
 
 @dataclass(frozen=True, slots=True)

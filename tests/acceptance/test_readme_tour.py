@@ -53,6 +53,7 @@ def test_the_tour_can_be_walked(start_system: Callable[..., Any], tmp_path: Path
         ("rollout", "weight"),
         ("privacy", "check"),
         ("privacy", "delete"),
+        ("rollout", "judging"),
         ("rollout", "plan"),
         ("replay", "support-bot-v7"),
         ("rollout", "panel"),
@@ -83,6 +84,8 @@ def test_the_tour_can_be_walked(start_system: Callable[..., Any], tmp_path: Path
     watched = run(*by_word["rollout", "watch"])
     assert watched.returncode == 1, watched.stderr
     assert "aborted" in watched.stdout
+    judging = run(*by_word["rollout", "judging"])
+    assert judging.returncode == 0, judging.stdout + judging.stderr
     planned = run(*by_word["rollout", "plan"])
     assert planned.returncode == 0, planned.stdout + planned.stderr
     assert "judge_win_rate" in planned.stdout

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gateway.errors import SettingsError
+from gateway.settings import Settings
 from gateway.settings_judge import LocalJudge
 from shadow.answer import Answer, Choice, ToolCall
 from shadow.judge import Judged
+from shadow.judge.build import build_judge
 from shadow.judge.local_judge import LocalFirstJudge
 from shadow.local import Chat, Item, LocalModel
 from shadow.pair import Arm, Pair, Prompt
@@ -147,3 +151,20 @@ def test_what_is_too_long_is_not_judged_here() -> None:
     model = Model(["R"], lambda item: None if "long" in str(item) else (1.0,))
     judged = compare(model, text("long"), text("short"))
     assert (judged.status, judged.reason) == ("unjudgeable", "unjudgeable_length")
+
+
+def test_a_folder_without_a_model_stops_the_worker_at_its_start(tmp_path: Path) -> None:
+    """Whether extra or model is missing: said before a pair is claimed, with the field."""
+    settings = Settings.model_validate(
+        {
+            "deployments": {"judge": {"base_url": "http://127.0.0.1:1/v1", "model": "j"}},
+            "judge": {
+                "deployment": "judge",
+                "first_stage": {"local": {"path": str(tmp_path / "none")}},
+            },
+        }
+    )
+    store: Any = None  # not touched while a judge is put together
+    with pytest.raises(SettingsError) as caught:
+        build_judge(settings, store, environ={})
+    assert str(caught.value.field).startswith("judge.first_stage.local")
