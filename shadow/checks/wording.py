@@ -23,7 +23,7 @@ _QUOTED = re.compile(
     r"|\u00ab[^\u00bb\n]{0,400}\u00bb|\u300c[^\u300d\n]{0,400}\u300d",
     re.DOTALL,
 )
-_SINGLE_QUOTED = re.compile(r"(?<!\w)'(?:[^'\n]|(?<=\w)'(?=\w)){3,400}'(?!\w)")
+_SINGLE_QUOTED = re.compile(r"(?<!\w)'(?=[^'\n]{3})[^'\n]*(?:(?<=\w)'(?=\w)[^'\n]*)*'(?!\w)")
 _QUOTED_LINE = re.compile(
     r"^[ \t]*[>\u2014][^\n]*$",  # of a mail, or speech as novels write it in many languages
     re.MULTILINE,
