@@ -9,9 +9,10 @@ from collections import Counter
 import numpy as np
 from numpy.typing import NDArray
 
-from shadow.answer import Choice, visible
+from shadow.answer import Choice
 from shadow.checks.format_valid import worst
 from shadow.checks.result import CheckResult, Finding, both
+from shadow.checks.wording import spaced
 from shadow.pair import Arm, Pair
 
 NAME = "repetition_rate"
@@ -63,7 +64,7 @@ def _examine(choice: Choice) -> Finding:
 
 def loops(text: str) -> str:
     """Return what repeats in a text, as a sentence without its words; empty where nothing does."""
-    own = visible(text)
+    own = text
     if "```" in own:
         own = _CODE.sub(" ", own)
     if "\n|" in own or own.startswith("|"):
@@ -72,14 +73,14 @@ def loops(text: str) -> str:
     for sentence, times in counts.most_common(1):
         if times >= _TIMES and times * len(sentence) * 4 >= len(own):
             return f"one sentence stands {times} times"
-    units = own.split()
+    units = spaced(own)
     varied = len(set(units)) > _DISTINCT * len(units)
     if varied and len(units) * 12 > len(own) and not _shrinks(own[-_TAIL_CHARS:], _TAIL_RATIO):
         return ""
-    units = [unit.casefold() for unit in units]
+    folded = [unit.casefold() for unit in units]
     if len(units) * 12 < len(own):  # a script without spaces
-        units = list(own)
-    times = _longest_loop(units[-_MAX_UNITS:])
+        folded = list(own)
+    times = _longest_loop(folded[-_MAX_UNITS:])
     return f"the same words stand {times} times in a row" if times else ""
 
 

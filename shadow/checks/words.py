@@ -7,6 +7,7 @@ from dataclasses import replace
 from math import log
 
 from shadow.checks.result import CheckResult, Finding, both
+from shadow.checks.wording import spaced
 from shadow.pair import Arm, Pair
 
 NAME = "words"
@@ -40,9 +41,9 @@ def check(pair: Pair) -> CheckResult:
 def count_words(text: str) -> int:
     """Count words between white space; in Chinese, Japanese and Korean each character is one."""
     if text.isascii() or not _PERHAPS_CJK.search(text):
-        return len(text.split())
-    spaced, characters = _CJK.subn(" ", text)
-    return len(spaced.split()) + characters
+        return len(spaced(text))
+    others, characters = _CJK.subn(" ", text)
+    return len(others.split()) + characters
 
 
 def _flag(baseline: float | None, candidate: float | None) -> str | None:
