@@ -35,6 +35,7 @@ PAUSE_S = 30.0
 """... of this many seconds, in which pairs end as judge_error at once instead of piling up."""
 
 MAX_OUTPUT_TOKENS = 2048
+_CONNECTIONS = 64  # of one pool
 _LONGEST_WAIT_S = 30.0
 _RETRIED = frozenset({408, 409, 425, 429})
 _OPTIONAL = ("seed", "temperature", "response_format", "max_tokens")
@@ -82,23 +83,30 @@ class JudgeClient:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.model = model
-        self._client = AsyncOpenAI(
-            base_url=base_url,
-            api_key=api_key.get_secret_value() if api_key else "none",
-            max_retries=0,
-            timeout=timeout_s,
-            # The library's own choice of HTTP client, whose package changed between its versions.
-            http_client=DefaultAsyncHttpxClient(
-                verify=outbound.verify,
-                proxy=outbound.proxy_url,
-                # As many connections as calls in flight: none waits for another's to be free.
-                limits=type(DEFAULT_CONNECTION_LIMITS)(
-                    max_connections=max_concurrency, max_keepalive_connections=max_concurrency
-                ),
-                timeout=timeout_s,
-                trust_env=False,
-            ),
+        # A pool looks through all its connections for each call, so many small ones cost less than
+        # a large one; together they hold as many connections as there may be calls in flight.
+        shards = -(-max_concurrency // _CONNECTIONS)
+        limits = type(DEFAULT_CONNECTION_LIMITS)(
+            max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS
         )
+        self._clients = [
+            AsyncOpenAI(
+                base_url=base_url,
+                api_key=api_key.get_secret_value() if api_key else "none",
+                max_retries=0,
+                timeout=timeout_s,
+                # The library's own choice of HTTP client, whose package changed between versions.
+                http_client=DefaultAsyncHttpxClient(
+                    verify=outbound.verify,
+                    proxy=outbound.proxy_url,
+                    limits=limits,
+                    timeout=timeout_s,
+                    trust_env=False,
+                ),
+            )
+            for _ in range(shards)
+        ]
+        self._busy = [0] * shards
         self._slots = asyncio.Semaphore(max_concurrency)
         self._backoff_s = backoff_s
         self._rng = rng or Random()
@@ -147,13 +155,20 @@ class JudgeClient:
 
     async def close(self) -> None:
         """Close the connections."""
-        await self._client.close()
+        for client in self._clients:
+            await client.close()
 
     async def _once(self, messages: Messages, sent: dict[str, Any]) -> Reply:
         started = self._clock()
-        # The library walks typed parameters member by member; as `extra_body` they go as they are.
-        create: Any = self._client.chat.completions.create
-        reply = await create(model=self.model, messages=messages, extra_body=sent)
+        shard = self._busy.index(min(self._busy))
+        self._busy[shard] += 1
+        try:
+            # The library walks typed parameters member by member; in `extra_body` they go as is.
+            create: Any = self._clients[shard].chat.completions.create
+            body = {**sent, "messages": messages}
+            reply = await create(model=self.model, messages=(), extra_body=body)
+        finally:
+            self._busy[shard] -= 1
         latency = self._clock() - started
         self._timeouts = 0
         choices = getattr(reply, "choices", None)
