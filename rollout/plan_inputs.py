@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlmodel import Session, col, func, select
 
-from gateway.settings import Settings
+from gateway.settings import FirstStage, JudgeSettings, Settings
 from gateway.store.evidence import load_funnel
 from gateway.store.tables import EvidenceRow, JudgmentRow, RolloutRow, TransitionRow
 from rollout.evidence import OVERALL, MetricEvidence
@@ -160,23 +161,51 @@ def _judge(session: Session, settings: Settings, funnels: _Funnels) -> JudgeCost
     judge = settings.judge
     if judge is None:
         return None
-    called = col(JudgmentRow.rollout_id).in_(list(funnels)), col(JudgmentRow.cached).is_(False)
-    calls, inputs, outputs = session.exec(
+    rows = session.exec(
         select(
-            func.count(), func.avg(JudgmentRow.input_tokens), func.avg(JudgmentRow.output_tokens)
-        ).where(*called)
-    ).one()
+            JudgmentRow.stage,
+            func.count(),
+            func.avg(JudgmentRow.input_tokens),
+            func.avg(JudgmentRow.output_tokens),
+        )
+        .where(col(JudgmentRow.rollout_id).in_(list(funnels)), col(JudgmentRow.cached).is_(False))
+        .group_by(col(JudgmentRow.stage))
+    ).all()
     compared = sum(
         funnel.get(stream, {}).get("compared", 0)
         for funnel in funnels.values()
         for stream in ("mirror", "noise")
     )
+    most = 2.0 if judge.orders == "both" else 1 + judge.audit
+    stages: list[tuple[str, JudgeSettings | FirstStage]] = [("final", judge)]
+    if judge.first_stage is not None and judge.first_stage.deployment is not None:
+        stages.append(("first", judge.first_stage))
+    costs = []
+    for stage, priced in stages:
+        own = [row for row in rows if (row[0] or "final") == stage]
+        costs.append(_stage_cost(own, compared, priced, most))
+    calls = sum(each.calls for each in costs)
+    return JudgeCost(calls, sum(each.calls * each.dollars for each in costs) / calls)
+
+
+def _stage_cost(
+    rows: Sequence[tuple[str | None, int, Any, Any]],
+    compared: int,
+    priced: JudgeSettings | FirstStage,
+    most: float,
+) -> JudgeCost:
+    """Return what one hosted stage takes of a pair; until it is measured, every pair."""
+    calls = sum(row[1] for row in rows)
     enough = calls >= _LEAST_COUNTED
-    prices = Prices(judge.dollars_per_million_input_tokens, judge.dollars_per_million_output_tokens)
-    tokens_in = float(inputs) if enough else _INPUT_TOKENS
-    tokens_out = float(outputs) if enough else _OUTPUT_TOKENS
+    tokens_in, tokens_out = _INPUT_TOKENS, _OUTPUT_TOKENS
+    if enough:
+        tokens_in = sum(number * float(read) for _, number, read, _ in rows) / calls
+        tokens_out = sum(number * float(written) for _, number, _, written in rows) / calls
+    prices = Prices(
+        priced.dollars_per_million_input_tokens, priced.dollars_per_million_output_tokens
+    )
     return JudgeCost(
         # Pairs that are identical or fail a check are not judged.
-        calls=min(2.0, calls / compared) if enough and compared >= _LEAST_COUNTED else 2.0,
+        calls=min(most, calls / compared) if enough and compared >= _LEAST_COUNTED else most,
         dollars=(prices.input * tokens_in + prices.output * tokens_out) / 1_000_000,
     )

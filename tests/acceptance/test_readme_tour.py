@@ -26,7 +26,7 @@ def _commands() -> list[list[str]]:
 def test_the_tour_can_be_walked(start_system: Callable[..., Any], tmp_path: Path) -> None:
     """Apply, explain, weight and watch do what the README says, on the README's own spec."""
     system = start_system(simulator=_SIMULATOR)
-    _, spec = re.findall(r"```yaml\n(.*?)```", _README, flags=re.DOTALL)
+    _, spec, *_ = re.findall(r"```yaml\n(.*?)```", _README, flags=re.DOTALL)
     (tmp_path / "rollout.yaml").write_text(spec)
     (tmp_path / "coalmine.yaml").write_bytes(system.scene.config.read_bytes())
     environ = {**os.environ, "COALMINE_URL": system.scene.control_url}
@@ -51,6 +51,7 @@ def test_the_tour_can_be_walked(start_system: Callable[..., Any], tmp_path: Path
         ("rollout", "watch"),
         ("rollout", "explain"),
         ("rollout", "weight"),
+        ("rollout", "judging"),
         ("rollout", "plan"),
         ("replay", "support-bot-v7"),
         ("gateways", "reload"),
@@ -72,6 +73,8 @@ def test_the_tour_can_be_walked(start_system: Callable[..., Any], tmp_path: Path
     watched = run(*by_word["rollout", "watch"])
     assert watched.returncode == 1, watched.stderr
     assert "aborted" in watched.stdout
+    judging = run(*by_word["rollout", "judging"])
+    assert judging.returncode == 0, judging.stdout + judging.stderr
     planned = run(*by_word["rollout", "plan"])
     assert planned.returncode == 0, planned.stdout + planned.stderr
     assert "judge_win_rate" in planned.stdout

@@ -41,7 +41,8 @@ def test_every_setting_is_documented() -> None:
 
 def test_the_examples_load(tmp_path: Path) -> None:
     """The YAML in the tour is accepted as it stands."""
-    first, second = re.findall(r"```yaml\n(.*?)```", _README, flags=re.DOTALL)
+    first, second, *parts = re.findall(r"```yaml\n(.*?)```", _README, flags=re.DOTALL)
+    assert all(isinstance(yaml.safe_load(part), dict) for part in parts)
     path = tmp_path / "coalmine.yaml"
     path.write_text(first)
     settings = load_settings(path, {})

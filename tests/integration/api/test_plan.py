@@ -198,3 +198,39 @@ def test_replay_on_the_command_line(control: Any, coalmine: Callable[..., Any]) 
     assert ran.code == 1
     assert "DIFFERS" in ran.out
     assert "receipt.generation: stored 7, the facts give 1" in ran.out
+
+
+@pytest.mark.parametrize(
+    ("judge", "calls", "dollars"),
+    [
+        ({}, 2.0, 0.0015),
+        ({"orders": "single", "audit": 0.25}, 1.25, 0.0015),
+        ({"first_stage": {"deployment": "support-v7", "audit": 0.1}}, 4.0, 0.00075),
+        ({"first_stage": {"local": {"path": "models/reward"}}}, 2.0, 0.0015),
+    ],
+)
+def test_the_plan_knows_what_the_stages_cost(
+    serve: Callable[..., TestClient],
+    service: RolloutService,
+    settings: Any,
+    store: Store,
+    judge: dict[str, Any],
+    calls: float,
+    dollars: float,
+) -> None:
+    """One order costs one call and the audit's share; a hosted first stage costs calls of its own.
+
+    Until it is measured, every pair is taken to need both stages. A local model costs nothing.
+    """
+    from gateway.settings import JudgeSettings
+    from rollout.plan_inputs import Given, measure
+    from rollout.spec import load_spec
+
+    declared = JudgeSettings.model_validate(
+        {"deployment": "judge", "dollars_per_million_input_tokens": 1.0, **judge}
+    )
+    changed = settings.model_copy(update={"judge": declared})
+    with store.read() as session:
+        cost = measure(session, changed, load_spec(SPEC), Given(), now=1.0).assumptions.judge
+    assert cost is not None
+    assert (cost.calls, cost.dollars) == (calls, pytest.approx(dollars))
