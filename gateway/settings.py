@@ -589,7 +589,7 @@ def _resolve_known_failures(name: str, route: Any, folder: Path) -> None:
     try:
         route["known_failures"] = _read_yaml(folder / given)
     except SettingsError as error:
-        raise SettingsError(str(error), field=f"routes.{name}.known_failures") from None
+        raise SettingsError(error.message, field=f"routes.{name}.known_failures") from None
 
 
 def _resolve_rubric(section: Any, field: str, folder: Path) -> None:

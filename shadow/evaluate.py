@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from random import Random
@@ -16,7 +17,7 @@ from gateway.upstream import outbound
 from shadow.answer import COMPARABLE, endpoint_of, read_answer
 from shadow.boilerplate import NOT_REMEMBERED, BoilerplateMemory
 from shadow.budget import DailyBudget
-from shadow.checks import CheckResult, run_checks
+from shadow.checks import CheckResult, languages, run_checks
 from shadow.compare import NO_JUDGE, Decision, decide_by_checks, decide_by_judge
 from shadow.evidence import live_payload, pair_payload, without_delivery
 from shadow.expectation import must_refuse
@@ -31,6 +32,8 @@ from shadow.prices import Prices
 from shadow.refusal import Decider, with_stances
 from shadow.refusal.deciding import Decided
 from shadow.review import askable, rules_for
+
+_log = logging.getLogger("coalmine.worker")
 
 _TRIED_LATER = frozenset({408, 429})
 
@@ -71,6 +74,7 @@ class Evaluator:
             for name, route in settings.routes.items()
         }
         self._targets: dict[str, MirrorTarget] = {}
+        _prepare_languages(settings)
         self._outbound = {
             name: outbound(name, deployment, environ)
             for name, deployment in settings.deployments.items()
@@ -318,6 +322,24 @@ class Evaluator:
             rubric=judgment.rubric,
             rubric_hash=judgment.rubric_hash,
         )
+
+
+def _prepare_languages(settings: Settings) -> None:
+    """Load what tells languages apart where a route asks for it, or say that it is missing."""
+    routes = [
+        name
+        for name, route in settings.routes.items()
+        if route.contract and route.contract.language
+    ]
+    if not routes:
+        return
+    if not languages.available():
+        _log.warning(
+            "routes.%s.contract.language: nothing is judged without pip install "
+            "'coalmine[language]'",
+            routes[0],
+        )
+    languages.preload()
 
 
 def _columns(

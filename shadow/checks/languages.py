@@ -28,6 +28,11 @@ def available() -> bool:
     return find_spec("lingua") is not None
 
 
+def preload() -> None:
+    """Load the models now, so that no pair waits for them."""
+    _detector()
+
+
 def detect(text: str) -> str | None:
     """Return a text's language, None where it is too short, unclear, or no library is there."""
     plain = _NO_LANGUAGE.sub(" ", text)[:_LOOKED_AT_CHARS]

@@ -67,15 +67,17 @@ _LONG_CHARS = 200
 
 _PLANE = 0x10000
 _SPACE, _LETTER, _DIGIT, _SINGLE = range(4)
+_LONGEST = np.array([1, 6, 3, 1], np.int64)
+"""The longest piece of each kind, in characters."""
 
 
 def _count_runs(kinds: NDArray[np.uint8]) -> int:
-    starts = np.concatenate(([0], np.flatnonzero(kinds[1:] != kinds[:-1]) + 1))
-    lengths = np.diff(np.append(starts, kinds.size))
-    of = kinds[starts]
-    pieces = -(-lengths[of == _LETTER] // 6)
-    numbers = -(-lengths[of == _DIGIT] // 3)
-    return int(pieces.sum() + numbers.sum() + lengths[of == _SINGLE].sum())
+    stops = np.flatnonzero(kinds[1:] != kinds[:-1])
+    ends = np.empty(stops.size + 2, np.int64)
+    ends[0], ends[1:-1], ends[-1] = -1, stops, kinds.size - 1
+    of = kinds[ends[1:]]
+    pieces = (ends[1:] - ends[:-1] + _LONGEST[of] - 1) // _LONGEST[of]
+    return int(pieces[of != _SPACE].sum())
 
 
 @lru_cache(maxsize=1)

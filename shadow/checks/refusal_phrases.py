@@ -315,7 +315,8 @@ REFUSES: Phrases = Phrases(
     grouped(
         (
             (
-                "nope|no|nah|sorry|apolog|unfortunately|off the table|limits|out of bounds|hard "
+                " nope| no | no,| no.| nah|sorry|apolog|unfortunately|off the table|limits|out of "
+                "bounds|hard "
                 "pass|"
                 "going to happen|discussion|cross|restricted|confidential|classified|proprietary|"
                 "privileged|private"

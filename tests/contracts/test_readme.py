@@ -51,6 +51,19 @@ def test_the_examples_load(tmp_path: Path) -> None:
     assert spec.candidate.deployment in settings.deployments
 
 
+def test_what_a_route_declares_loads(tmp_path: Path) -> None:
+    """The route and its known failures are accepted as they stand."""
+    section = _README.partition("### What answers are checked for")[2].partition("\n### ")[0]
+    route, known = re.findall(r"```text\n(.*?)```", section, flags=re.DOTALL)
+    deployment = "deployments:\n  support-v6: {base_url: 'http://127.0.0.1:9/v1', model: m}\n"
+    path = tmp_path / "coalmine.yaml"
+    path.write_text(deployment + route)
+    (tmp_path / "known-failures.yaml").write_text(known)
+    declared = load_settings(path, {}).routes["support-bot"]
+    assert declared.must_refuse == "metadata.must_refuse"
+    assert len(declared.known_failures.cases) == 1
+
+
 def test_every_file_on_the_map_exists() -> None:
     """A reader finds what the map of the code names."""
     _, _, table = _README.partition("## The code")

@@ -11,13 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shadow.answer import read_answer
+from shadow.boilerplate import KEEP_ONE_IN, shingles_of
 from shadow.checks import run_checks
 from shadow.checks.abstention_rate import abstains
 from shadow.checks.citation_context import read_context
 from shadow.checks.citation_marks import read_citations, verbatim
 from shadow.checks.escalation_rate import escalates
+from shadow.checks.numbered import list_fault
 from shadow.checks.output_tokens import _ASCII_TOKEN, _LONG_CHARS, _TOKEN, count_tokens
 from shadow.checks.refusal_rate import stance
+from shadow.checks.repetition_rate import loops
+from shadow.checks.stance import read_stance
+from shadow.checks.words import count_words
+from shadow.checks.xml_text import xml_fault
 from shadow.pair import Arm, Pair, UnreadableRequest, read_prompt
 
 json_values = st.recursive(
@@ -109,6 +115,24 @@ def test_measures_are_total(text: str) -> None:
     assert abstains(text) in {True, False}
     assert escalates(text) in {True, False}
     assert count_tokens(f"{text} {text}") == 2 * count_tokens(text)
+
+
+@given(
+    text=st.lists(
+        st.sampled_from(["<a>", "</a>", "<!DOCTYPE a [", "]>", "&x;", "1. ", "2) ", "\n", "no ",
+                         "I can't ", "\u2014", "'", '"', "```", "\ud800", "\u3042"])
+        | st.text(max_size=5),
+        max_size=60,
+    ).map("".join)
+)  # fmt: skip
+def test_every_text_can_be_read(text: str) -> None:
+    """As XML, as a list, for loops, for shingles, for its stance: each has an answer."""
+    assert isinstance(xml_fault(text), str)
+    assert isinstance(list_fault(text, 1, 3), str)
+    assert isinstance(loops(text * 3), str)
+    assert all(each % KEEP_ONE_IN == 0 for each in shingles_of(text))
+    assert read_stance(text).stance
+    assert count_words(text) >= 0
 
 
 @given(text=st.text(max_size=150), ascii_only=st.booleans())

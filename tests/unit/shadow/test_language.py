@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from gateway.settings import Contract
+from gateway.settings import Contract, Settings
 from shadow.checks import language_match, languages
+from shadow.evaluate import _prepare_languages
 
 Build = Callable[..., Any]
 
@@ -69,3 +70,21 @@ def test_without_the_library_nothing_is_judged(
         assert _bits(pair, "x", TEXTS["en"], "de") is None
     finally:
         languages._detector.cache_clear()
+
+
+def test_a_route_that_needs_the_library_says_so(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once, when the worker starts, with what to install; and nothing where no route asks."""
+    monkeypatch.setattr(languages, "available", lambda: False)
+    monkeypatch.setattr(languages, "preload", lambda: None)
+    deployments = {"v6": {"base_url": "http://127.0.0.1:9/v1", "model": "m"}}
+    for contract, warned in (({"max_words": 5}, False), ({"language": "de"}, True)):
+        settings = Settings.model_validate(
+            {
+                "deployments": deployments,
+                "routes": {"bot": {"baseline": "v6", "contract": contract}},
+            }
+        )
+        _prepare_languages(settings)
+        assert ("coalmine[language]" in caplog.text) == warned
