@@ -149,9 +149,10 @@ class JudgeClient:
 
     async def _once(self, messages: Messages, sent: dict[str, Any]) -> Reply:
         started = self._clock()
-        # The library walks typed parameters member by member; as `extra_body` they go as they are.
+        # The library walks typed parameters member by member; in `extra_body` they go as they are.
         create: Any = self._client.chat.completions.create
-        reply = await create(model=self.model, messages=messages, extra_body=sent)
+        body = {**sent, "messages": messages}
+        reply = await create(model=self.model, messages=(), extra_body=body)
         latency = self._clock() - started
         self._timeouts = 0
         choices = getattr(reply, "choices", None)
