@@ -22,6 +22,7 @@ EXPECTED = {
     "simulate",
     "rollout",
     "gateways",
+    "judge",
     "explain",
     "replay",
     "review",
