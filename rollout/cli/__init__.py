@@ -39,7 +39,7 @@ _COMMANDS = {
     ),
     "privacy": Lazy(
         "rollout.cli.privacy:app",
-        "Delete what is stored of a user, and try the redaction on a text.",
+        "Delete what is stored of a user; try the redaction.",
     ),
     "token": Lazy("rollout.cli.token:app", "Create, list and revoke the API's tokens."),
     "settings": Lazy("rollout.cli.settings:app", "Check the settings."),

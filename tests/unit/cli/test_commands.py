@@ -24,6 +24,7 @@ EXPECTED = {
     "gateways",
     "explain",
     "replay",
+    "privacy",
     "token",
     "settings",
     "store",
