@@ -26,7 +26,7 @@ class ArmInfo(BaseModel):
     error: str | None = Field(description="Why there is no answer.")
     ttft: float | None = Field(description="Seconds to the first token.")
     total: float | None = Field(description="Seconds to the end.")
-    response: str | None = Field(description="The body as the model sent it: JSON or raw SSE.")
+    response: str | None = Field(description="The body as the model sent it, redacted: JSON or raw SSE.")
 
 
 class JudgmentInfo(BaseModel):
@@ -54,7 +54,10 @@ class PairInfo(BaseModel):
     capture_id: str
     request_id: str
     endpoint: str
-    request: str = Field(description="The request's body.")
+    request: str = Field(description="The request's body, redacted.")
+    bodies_removed_at: float | None = Field(
+        description="When request and answers were removed, in Unix seconds; null: they are here."
+    )
     variant: str = Field(description="The arm that served the user.")
     captured: ArmInfo = Field(description="What the user got.")
     mirrored: ArmInfo | None = Field(description="What the other arm answered; live: null.")
@@ -149,6 +152,7 @@ def _info(pair: PairRow, capture: CaptureRow, judgments: dict[int, list[Judgment
         request_id=capture.request_id,
         endpoint=capture.endpoint,
         request=capture.request_body,
+        bodies_removed_at=capture.bodies_removed_at,
         variant=capture.variant,
         captured=ArmInfo(
             status=capture.status,
