@@ -26,7 +26,7 @@ class ArmInfo(BaseModel):
     error: str | None = Field(description="Why there is no answer.")
     ttft: float | None = Field(description="Seconds to the first token.")
     total: float | None = Field(description="Seconds to the end.")
-    response: str | None = Field(description="The body as the model sent it, redacted: JSON or raw SSE.")
+    response: str | None = Field(description="The body, redacted: JSON or raw SSE.")
 
 
 class JudgmentInfo(BaseModel):
