@@ -74,6 +74,9 @@ class PresidioSettings(_Section):
         ("PERSON", "LOCATION"), min_length=1, description="Entities that are replaced."
     )
     language: str = Field("en", description="Language of the texts, as Presidio names it.")
+    model: str = Field(
+        "en_core_web_lg", description="spaCy model that it reads with: installed, or a folder."
+    )
     min_score: float = Field(0.6, ge=0, le=1, description="Least certainty that counts.")
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Iterable
+from importlib.util import find_spec
+from pathlib import Path
 
 from gateway.errors import SettingsError
 from gateway.settings_privacy import PresidioSettings
@@ -23,23 +25,37 @@ def load_recogniser(settings: PresidioSettings) -> Callable[[str], Found]:
     Raises :class:`~gateway.errors.SettingsError` where Presidio, or its model for the language, is
     not installed.
     """
-    field = "redaction.presidio"
+    field, language = "redaction.presidio", settings.language
+    if not _is_there(settings.model):  # Presidio itself would download it
+        raise SettingsError(
+            f"the spaCy model {settings.model} is not installed; "
+            f"python -m spacy download {settings.model}, or name the folder of one",
+            field=f"{field}.model",
+        )
     try:
-        analyser = importlib.import_module("presidio_analyzer").AnalyzerEngine()
+        presidio = importlib.import_module("presidio_analyzer")
+        provider = importlib.import_module("presidio_analyzer.nlp_engine").NlpEngineProvider
     except ImportError:
         raise SettingsError(
             "Presidio is not installed; pip install 'coalmine[presidio]'", field=field
         ) from None
-    except (OSError, ValueError, SystemExit) as error:
+    models = [{"lang_code": language, "model_name": settings.model}]
+    configuration = {"nlp_engine_name": "spacy", "models": models}
+    try:
+        analyser = presidio.AnalyzerEngine(
+            nlp_engine=provider(nlp_configuration=configuration).create_engine(),
+            supported_languages=[language],
+        )
+    except (OSError, ValueError) as error:
         raise SettingsError(
-            f"Presidio can't load its model ({type(error).__name__}); "
-            "python -m spacy download en_core_web_lg",
+            f"Presidio can't load {settings.model} for the language {language!r} "
+            f"({type(error).__name__})",
             field=field,
         ) from None
     entities, least = list(settings.entities), settings.min_score
 
     def recognise(text: str) -> Found:
-        results = analyser.analyze(text=text, entities=entities, language=settings.language)
+        results = analyser.analyze(text=text, entities=entities, language=language)
         last = 0
         for each in sorted(results, key=lambda found: (found.start, -found.end)):
             if each.score >= least and each.start >= last:
@@ -47,3 +63,7 @@ def load_recogniser(settings: PresidioSettings) -> Callable[[str], Found]:
                 last = each.end
 
     return recognise
+
+
+def _is_there(model: str) -> bool:
+    return Path(model).exists() or (model.isidentifier() and find_spec(model) is not None)

@@ -141,7 +141,7 @@ class Scanner:
         for name, pattern in self._custom:
             spans = _apart(self._custom_spans(pattern, work, placeholders))
             work = self._take(work, spans, name, name.upper(), edits, placeholders)
-        if self._recognise is not None:
+        if self._recognise is not None and " " in text:  # prose, and no name of a model or role
             for start, end, label in self._recognise(work):
                 if start < end and "\0" not in work[start:end]:
                     span = Span(start, end, work[start:end].casefold())

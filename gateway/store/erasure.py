@@ -126,14 +126,13 @@ def erase_captures(store: Store, session: Session, ids: Collection[str]) -> Eras
         return erased
     overwrite_freed_pages(store, session)
     pairs = session.exec(
-        select(PairRow)
+        select(PairRow.id, PairRow.rollout_id, PairRow.stream, PairRow.state)
         .where(col(PairRow.capture_id).in_(ids))
         .order_by(col(PairRow.id))
         .with_for_update()
     ).all()
-    unfinished = Counter((row.rollout_id, row.stream) for row in pairs if row.state != _DONE)
-    pair_ids = [row.id for row in pairs]
-    session.expunge_all()
+    unfinished = Counter((rollout, stream) for _, rollout, stream, state in pairs if state != _DONE)
+    pair_ids = [pair_id for pair_id, *_ in pairs]
     keys = set(
         session.exec(
             select(JudgmentRow.cache_key).where(

@@ -28,7 +28,7 @@ class ArmInfo(BaseModel):
     error: str | None = Field(description="Why there is no answer.")
     ttft: float | None = Field(description="Seconds to the first token.")
     total: float | None = Field(description="Seconds to the end.")
-    response: str | None = Field(description="The body as the model sent it: JSON or raw SSE.")
+    response: str | None = Field(description="The body, redacted: JSON or raw SSE.")
 
 
 class JudgmentInfo(BaseModel):
@@ -61,9 +61,12 @@ class PairInfo(BaseModel):
     capture_id: str
     request_id: str
     endpoint: str
-    request: str = Field(description="The request's body.")
+    request: str = Field(description="The request's body, redacted.")
     fingerprint: str | None = Field(
         description="Of its messages, for a case of known_failures; null: the body can't be read."
+    )
+    bodies_removed_at: float | None = Field(
+        description="When request and answers were removed, in Unix seconds; null: they are here."
     )
     variant: str = Field(description="The arm that served the user.")
     captured: ArmInfo = Field(description="What the user got.")
@@ -178,6 +181,7 @@ def _info(pair: PairRow, capture: CaptureRow, judgments: dict[int, list[Judgment
         endpoint=capture.endpoint,
         request=capture.request_body,
         fingerprint=_fingerprint(capture),
+        bodies_removed_at=capture.bodies_removed_at,
         variant=capture.variant,
         captured=ArmInfo(
             status=capture.status,

@@ -46,7 +46,7 @@ _COMMANDS = {
         "rollout.cli.dataset:app", "List what was exported, download it, compare two versions."
     ),
     "privacy": Lazy(
-        "rollout.cli.privacy:app", "Delete what is stored of a user, and try the redaction."
+        "rollout.cli.privacy:app", "Delete what is stored of a user; try the redaction."
     ),
     "token": Lazy("rollout.cli.token:app", "Create, list and revoke the API's tokens."),
     "settings": Lazy("rollout.cli.settings:app", "Check the settings."),
