@@ -13,7 +13,13 @@ __all__ = ["ExportRequest", "Kind"]
 
 Kind = Literal["preferences", "regressions", "evalset"]
 
-_METRICS = ("judge_win_rate", *(check.name for check in CHECKS))
+_NO_CONTENT = frozenset({"latency", "error_rate", "timeout_rate", "output_tokens", "words", "cost"})
+"""Checks that tell how an answer came, or how long it is, and not whether it is the better one."""
+
+_METRICS = (
+    "judge_win_rate",
+    *(check.name for check in CHECKS if check.name not in _NO_CONTENT),
+)
 
 
 class ExportRequest(BaseModel):
@@ -69,7 +75,10 @@ class ExportRequest(BaseModel):
     @classmethod
     def _known(cls, value: str | None) -> str | None:
         if value is not None and value not in _METRICS:
-            raise ValueError(f"no check is called {value[:60]!r}; known are {', '.join(_METRICS)}")
+            known = ", ".join(_METRICS)
+            raise ValueError(
+                f"{value[:60]!r} is no check of an answer's content; there are {known}"
+            )
         return value
 
     @model_validator(mode="after")

@@ -117,7 +117,8 @@ def test_versions_are_listed_and_compared(
     ("changed", "field", "says"),
     [
         ({"kind": "poems"}, "kind", "preferences"),
-        ({"metric": "charm"}, "metric", "no check is called 'charm'"),
+        ({"metric": "charm"}, "metric", "'charm' is no check of an answer's content"),
+        ({"metric": "latency"}, "metric", "'latency' is no check of an answer's content"),
         ({"since": 5, "until": 5}, "", "since must be before until"),
         ({"splits": {"train": 50}}, "splits", "add up to 100"),
         ({"min_score": 0}, "min_score", "greater than 0"),
