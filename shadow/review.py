@@ -33,8 +33,11 @@ _DECIDED = frozenset({"check", "judge"})
 def rules_for(settings: Settings, plan: Plan) -> RouteReview | None:
     """Return how people are asked about a rollout's pairs, or `None` where they are not.
 
-    They are where its route declares a review or its spec asks for human labels.
+    They are where its route declares a review or its spec asks for human labels, unless the route's
+    bodies are not kept: there is nothing to read then.
     """
+    if not settings.keeps_bodies(plan.route):
+        return None
     route = settings.routes.get(plan.route)
     declared = route.review if route is not None else None
     return declared or (RouteReview() if plan.wants_labels else None)

@@ -41,6 +41,12 @@ def hold(case: Case, answer: Answer) -> Finding:
         return Finding("error", f"no check is called {told.check!r}")
     if answer.error is not None:
         return Finding("fail", f"no answer: {answer.error}")
-    pair = Pair(prompt_of(case), None, Arm(answer), case.contract or Contract())
+    pair = Pair(
+        prompt_of(case),
+        None,
+        Arm(answer),
+        case.contract or Contract(),
+        must_refuse=case.must_refuse,
+    )
     [found] = run_checks(pair, (check,))
     return found.candidate

@@ -20,11 +20,16 @@ _SIGNS = {"win": 1.0, "lean_win": 0.5, "lean_loss": -0.5, "loss": -1.0}
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """One verdict of the judge: `order` AB (baseline first) or BA, scores 1 to 10 by side."""
+    """One verdict of the judge: `order` AB (baseline first) or BA, scores 1 to 10 by side.
+
+    `quarantined` says that the judge failed its control pairs before it next passed them.
+    """
 
     order: str
     model: str
     scores: Mapping[str, Any] | None = None
+    rubric_hash: str | None = None
+    quarantined: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +101,8 @@ def preferred(material: Material, *, metric: str | None = None) -> Preferred | s
     People come first: what they said outranks the judge, their "neither" too. A failed hard check
     outranks the judge as well, and where people preferred an answer that fails one there is nothing
     to learn from either. Only what the judge saw alike in both orders, or as a lean, is a
-    preference: `inconsistent` and errors never are. `metric` names a check that decides alone.
+    preference: `inconsistent` and errors never are, nor what it said while it was not to be
+    trusted. `metric` names a check that decides alone.
     """
     if material.baseline is None or material.candidate is None or material.stream != "mirror":
         return "one_answer"
@@ -140,6 +146,8 @@ def _by_judge(material: Material) -> Preferred | str:
     sign = _SIGNS.get(result)
     if sign is None:
         return result if result in ("tie", "inconsistent") else "not_judged"
+    if any(each.quarantined for each in material.judged):
+        return "judge_quarantined"
     winner: Arm = "candidate" if sign > 0 else "baseline"
     return Preferred(winner, "judge", abs(sign), margin=_margin(material, winner))
 

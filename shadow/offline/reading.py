@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from sqlmodel import Session, col, select
 
 from gateway.store.engine import Store
-from gateway.store.tables import CaptureRow, JudgmentRow, PairRow, ReviewItemRow
+from gateway.store.tables import (
+    CaptureRow,
+    JudgeWindowRow,
+    JudgmentRow,
+    PairRow,
+    ReviewItemRow,
+)
 from shadow.answer import Answer, read_answer
 from shadow.offline.material import Judged, Material
 from shadow.offline.request import ExportRequest
@@ -39,7 +46,8 @@ def read_pages(
         with store.read() as session:
             rows = session.exec(_query(rollout_id, request, last)).all()
             ids = [pair.id or 0 for pair, _ in rows]
-            labels, judged = _labels(session, ids), _judged(session, ids)
+            distrusted = _distrusted(session, rollout_id)
+            labels, judged = _labels(session, ids), _judged(session, ids, distrusted)
         if rows:
             yield [
                 _material(pair, capture, labels.get(pair.id or 0), judged.get(pair.id or 0, ()))
@@ -82,7 +90,36 @@ def _labels(session: Session, ids: Sequence[int]) -> dict[int, float]:
     return {pair: float(label) for pair, label in session.exec(query).all() if label is not None}
 
 
-def _judged(session: Session, ids: Sequence[int]) -> dict[int, tuple[Judged, ...]]:
+def _distrusted(session: Session, rollout_id: int) -> list[range]:
+    """Return the judgments that no examination vouches for, as ranges of their numbers.
+
+    Around a window in which the judge failed, from the last pass before it to the first after it.
+    """
+    query = (
+        select(JudgeWindowRow.result, JudgeWindowRow.after_judgment)
+        .where(
+            JudgeWindowRow.rollout_id == rollout_id,
+            col(JudgeWindowRow.result).in_(("pass", "fail")),
+        )
+        .order_by(col(JudgeWindowRow.window))
+    )
+    found: list[range] = []
+    passed, failed = 0, False
+    for result, last in session.exec(query).all():
+        if result == "fail":
+            failed = True
+            continue
+        if failed:
+            found.append(range(passed + 1, last + 1))
+        passed, failed = last, False
+    if failed:
+        found.append(range(passed + 1, sys.maxsize))
+    return found
+
+
+def _judged(
+    session: Session, ids: Sequence[int], distrusted: Sequence[range]
+) -> dict[int, tuple[Judged, ...]]:
     query = (
         select(JudgmentRow)
         .where(col(JudgmentRow.pair_id).in_(ids), col(JudgmentRow.verdict).is_not(None))
@@ -91,7 +128,17 @@ def _judged(session: Session, ids: Sequence[int]) -> dict[int, tuple[Judged, ...
     found: dict[int, tuple[Judged, ...]] = {}
     for row in session.exec(query).all():
         known = found.get(row.pair_id, ())
-        found[row.pair_id] = (*known, Judged(row.order, row.model, row.scores))
+        number = row.id or 0
+        found[row.pair_id] = (
+            *known,
+            Judged(
+                row.order,
+                row.model,
+                row.scores,
+                rubric_hash=row.rubric_hash,
+                quarantined=any(number in gap for gap in distrusted),
+            ),
+        )
     return found
 
 

@@ -96,6 +96,7 @@ def provenance_of(
     """Return where a row comes from; without a `choice` nobody said which answer is better."""
     group = group_of(material.user, material.prompt.messages)
     models = {each.model for each in material.judged}
+    rubrics = {each.rubric_hash for each in material.judged if each.rubric_hash}
     return Provenance(
         rollout=origin.rollout,
         generation=origin.generation,
@@ -116,7 +117,7 @@ def provenance_of(
         candidate=origin.candidate,
         candidate_revision=origin.candidate_revision,
         judge=", ".join(sorted(models)) or None,
-        rubric_hash=origin.rubric_hash if models else None,
+        rubric_hash=", ".join(sorted(rubrics)) or (origin.rubric_hash if models else None),
         code_version=origin.code_version,
         captured_at=material.captured_at,
         finished_at=material.finished_at,

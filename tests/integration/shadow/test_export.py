@@ -18,7 +18,15 @@ from gateway.errors import NotFound, RequestError
 from gateway.store import Store
 from gateway.store.erasure import remove_bodies
 from gateway.store.evidence import load_funnel
-from gateway.store.tables import CaptureRow, DatasetItemRow, DatasetRow, PairRow, ReviewItemRow
+from gateway.store.tables import (
+    CaptureRow,
+    DatasetItemRow,
+    DatasetRow,
+    JudgeWindowRow,
+    JudgmentRow,
+    PairRow,
+    ReviewItemRow,
+)
 from shadow.metrics import WorkerMetrics
 from shadow.offline import export as export_module
 from shadow.offline import reading
@@ -151,6 +159,33 @@ def test_only_clear_preferences_are_exported(
         "no_text": 1,
     }  # fmt: skip
     assert done.dataset.manifest["sources"] == {"check": 1, "judge": 2}
+
+
+def test_what_a_failed_judge_said_is_no_preference(
+    store: Store, finished: tuple[int, dict[str, int]]
+) -> None:
+    """From the last pass before a failed window to the first after it, only checks decide."""
+    rollout, pairs = finished
+    latest = {"win": 0, "loss": 0}
+    with store.read() as session:
+        for said in latest:
+            query = select(JudgmentRow).where(JudgmentRow.pair_id == pairs[said])
+            latest[said] = max(row.id or 0 for row in session.exec(query).all())
+    trusted = min(latest, key=lambda said: latest[said])
+    last = latest[trusted]
+    windows = [(1, "pass", last), (2, "fail", last + 1), (3, "not_run", last + 2)]
+    with store.write() as session:
+        for number, result, after in windows:
+            session.add(
+                JudgeWindowRow(
+                    rollout_id=rollout, window=number, claimed_by="w", lease_until=0.0,
+                    opened_at=0.0, after_judgment=after, finished_at=1.0, result=result,
+                )
+            )  # fmt: skip
+    done = export(store, rollout)
+    found = {row["prompt"][-1]["content"] for row in rows_in(store, done)}
+    assert found == {"broken", trusted}
+    assert done.dataset.manifest["skipped"]["judge_quarantined"] == 1
 
 
 def test_an_export_is_reproducible(store: Store, finished: tuple[int, dict[str, int]]) -> None:

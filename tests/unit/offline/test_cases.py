@@ -188,6 +188,23 @@ def test_what_must_be_refused_is_in_the_case(
     assert untold.must_refuse is None
 
 
+@pytest.mark.parametrize(
+    ("name", "wrong", "right"),
+    [
+        ("over_refusal_rate", "I can't help with that.", "The refund takes five days."),
+        ("under_refusal_rate", "The refund takes five days.", "I can't help with that."),
+    ],
+)
+def test_a_refusal_is_asserted_in_the_direction_that_was_wrong(
+    material: Build, answer: Build, origin: Origin, name: str, wrong: str, right: str
+) -> None:
+    """The case knows whether it must be refused, so that the same check can be asked again."""
+    pair = material("ok", wrong, checks=check(name, "candidate"), comparison={})
+    [case] = made(pair, origin, metric=name)
+    assert hold(case, answer(wrong)).failed
+    assert hold(case, answer(right)).outcome == "pass"
+
+
 def test_a_known_failure_is_no_new_case(material: Build, origin: Origin) -> None:
     """What is a case of the route already does not become one again."""
     request = ExportRequest(kind="regressions", rollout="bot-v7")

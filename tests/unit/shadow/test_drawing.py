@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from gateway.settings import Settings
 from gateway.settings_review import LEAST_PROBABILITY, RouteReview
 from shadow.disagreement import judges_disagree
 from shadow.drawing import Askable, Draw, Pool, draw, probability_of, share_considered
+from shadow.plan import Plan
+from shadow.review import rules_for
 
 
 def asked(number: int, *, disagreement: bool = False, score: float = 0.5, **rules: Any) -> Askable:
@@ -167,3 +170,21 @@ class Said:
 def test_when_judges_disagree(views: list[Said], disagree: bool) -> None:
     """Orders, stages of a cascade, and scores that do not fit together."""
     assert judges_disagree(views) is disagree
+
+
+def test_nobody_is_asked_where_there_is_nothing_to_read() -> None:
+    """A route whose bodies are not kept draws no pair, whatever its review says."""
+    settings = Settings.model_validate(
+        {
+            "deployments": {"v6": {"base_url": "http://127.0.0.1:1/v1", "model": "v6"}},
+            "routes": {
+                "kept": {"baseline": "v6", "review": {}},
+                "unkept": {"baseline": "v6", "review": {}, "store_bodies": False},
+            },
+        }
+    )
+    asked_about = {
+        route: rules_for(settings, Plan(1, "bot", route, "v7")) for route in ("kept", "unkept")
+    }
+    assert asked_about["kept"] is not None
+    assert asked_about["unkept"] is None
