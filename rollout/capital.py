@@ -26,7 +26,6 @@ takes a slot that was kept for it, at the value with which its evidence starts.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from math import exp, fsum, log
 
 from rollout.assessment import assess, harm_weight, is_segmented, mean_harm, noise_alarm
@@ -35,7 +34,7 @@ from rollout.shares import live_states, towards_harm
 from rollout.spec import MetricSpec, RolloutSpec
 from rollout.statistics import LiveState, PairedState
 
-__all__ = ["CASH", "DOUBT", "LIVE_PARTS", "POWER", "reallocated"]
+__all__ = ["CASH", "DOUBT", "LIVE_PARTS", "POWER", "Shared", "reallocated"]
 
 POWER = 2.0
 """η: how strongly capital follows evidence of harm."""
@@ -55,21 +54,32 @@ _Stream = tuple[float, float, float, float]
 _Kind = tuple[float, list[_Stream]]
 
 
-def reallocated(before: EvidenceState, after: EvidenceState, spec: RolloutSpec) -> EvidenceState:
+Shared = dict[str, list[_Stream]]
+"""What is bet on, by metric, for who works out the same fact's capital on two views of it."""
+
+
+def reallocated(
+    before: EvidenceState,
+    after: EvidenceState,
+    spec: RolloutSpec,
+    shared: Shared | None = None,
+) -> EvidenceState:
     """Return ``after``, which is ``before`` and one fact more, with its capital on harm.
 
     When baseline against baseline begins to contradict a metric's pairs, what they have earned is
     given back: no more capital is left than the weighted mean of the evidence still trusted.
+    Metrics in ``shared`` are taken from there, the others are put in.
     """
     if after.metrics is before.metrics:
         return after
-    log_harm = before.log_harm + _growth(_streams(before, after, spec))
+    streams = _streams(before, after, spec, {} if shared is None else shared)
+    log_harm = before.log_harm + _growth(streams)
     if after.noise_pairs != before.noise_pairs and any(
         noise_alarm(after, spec, metric) and not noise_alarm(before, spec, metric)
         for metric in spec.analysis.metrics
     ):
         log_harm = min(log_harm, mean_harm(assess(after, spec)))
-    return after if log_harm == before.log_harm else replace(after, log_harm=log_harm)
+    return after if log_harm == before.log_harm else after.evolve(log_harm=log_harm)
 
 
 def _growth(streams: list[_Stream]) -> float:
@@ -86,30 +96,43 @@ def _growth(streams: list[_Stream]) -> float:
     return moved + log(fsum(grown)) - (held + log(fsum(base)))
 
 
-def _streams(before: EvidenceState, after: EvidenceState, spec: RolloutSpec) -> list[_Stream]:
+def _streams(
+    before: EvidenceState, after: EvidenceState, spec: RolloutSpec, shared: Shared
+) -> list[_Stream]:
     """Return what is bet on: of every guardrail each kind of its evidence."""
     found: list[_Stream] = []
-    declared = MAX_SEGMENTS if spec.analysis.segments else 0
     for metric in spec.analysis.metrics:
-        weight = harm_weight(metric)
-        if not weight:
-            continue
-        was, now = before.metrics[metric.name], after.metrics[metric.name]
-        kinds: list[_Kind] = []
-        if metric.source is None and not noise_alarm(before, spec, metric):
-            pairs = _spread(was.paired, now.paired, declared)
-            if now.reverse:
-                pairs += _spread(was.reverse, now.reverse, declared)
-            kinds.append((1.0, pairs))
-        live = _live(before, after, spec, metric, declared if is_segmented(metric) else 0)
-        if live:
-            kinds.append((LIVE_PARTS, live))
-        if now.limit is not None:
-            kinds.append((LIVE_PARTS, [(1.0, _limit(was), now.limit.log_e_harm, 0.0)]))
-        parts = fsum([part for part, _ in kinds])
-        for part, kind in kinds:
-            share = weight * part / parts / fsum([each[0] for each in kind])
-            found.extend([(share * own, e_was, e_now, doubt) for own, e_was, e_now, doubt in kind])
+        if metric.name not in shared:
+            shared[metric.name] = _guardrail(before, after, spec, metric)
+        found += shared[metric.name]
+    return found
+
+
+def _guardrail(
+    before: EvidenceState, after: EvidenceState, spec: RolloutSpec, metric: MetricSpec
+) -> list[_Stream]:
+    """Return what is bet on of one metric; nothing of a signal."""
+    weight = harm_weight(metric)
+    if not weight:
+        return []
+    declared = MAX_SEGMENTS if spec.analysis.segments else 0
+    was, now = before.metrics[metric.name], after.metrics[metric.name]
+    kinds: list[_Kind] = []
+    if metric.source is None and not noise_alarm(before, spec, metric):
+        pairs = _spread(was.paired, now.paired, declared)
+        if now.reverse:
+            pairs += _spread(was.reverse, now.reverse, declared)
+        kinds.append((1.0, pairs))
+    live = _live(before, after, spec, metric, declared if is_segmented(metric) else 0)
+    if live:
+        kinds.append((LIVE_PARTS, live))
+    if now.limit is not None:
+        kinds.append((LIVE_PARTS, [(1.0, _limit(was), now.limit.log_e_harm, 0.0)]))
+    parts = fsum([part for part, _ in kinds])
+    found: list[_Stream] = []
+    for part, kind in kinds:
+        share = weight * part / parts / fsum([each[0] for each in kind])
+        found.extend([(share * own, e_was, e_now, doubt) for own, e_was, e_now, doubt in kind])
     return found
 
 

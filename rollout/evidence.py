@@ -220,6 +220,15 @@ class EvidenceState:
     judge_health: JudgeHealth | None = None
     trusted: Trusted | None = None
 
+    def evolve(self, **changes: Any) -> EvidenceState:
+        """Return a copy with these fields changed; a third of the time of `dataclasses.replace`."""
+        changed, put = object.__new__(type(self)), object.__setattr__
+        for name in _STATE_FIELDS:
+            put(changed, name, changes[name] if name in changes else getattr(self, name))
+        if not changes.keys() <= _STATE_NAMES:
+            raise TypeError(f"no fields: {', '.join(sorted(changes.keys() - _STATE_NAMES))}")
+        return changed
+
     @property
     def consecutive_judge_errors(self) -> int:
         """How many judgments in a row, up to the latest, were errors."""
@@ -266,6 +275,10 @@ class EvidenceState:
                 "trusted": Trusted.from_json(trusted) if trusted else None,
             }
         )
+
+
+_STATE_FIELDS = tuple(each.name for each in fields(EvidenceState))
+_STATE_NAMES = frozenset(_STATE_FIELDS)
 
 
 def start_evidence(spec: RolloutSpec) -> EvidenceState:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from gateway.store.evidence import Evidence
-from rollout.capital import reallocated
+from rollout.capital import Shared, reallocated
 from rollout.clustering import Counted, counts_first, gathered
 from rollout.evidence import (
     MAX_SEGMENTS,
@@ -75,10 +75,11 @@ def update(state: EvidenceState, seq: int, fact: Evidence, spec: RolloutSpec) ->
     try:
         changed = _told(state, fact, spec)
     except (KeyError, TypeError, ValueError, IndexError):
-        changed = replace(state, unreadable=state.unreadable + 1)
+        changed = state.evolve(unreadable=state.unreadable + 1)
     if fact.kind != "judge_health":  # what it takes back was no bet
-        changed = with_capital(state, reallocated(state, changed, spec), spec)
-    return replace(changed, last_seq=seq, clock=max(state.clock, fact.at))
+        shared: Shared = {}
+        changed = with_capital(state, reallocated(state, changed, spec, shared), spec, shared)
+    return changed.evolve(last_seq=seq, clock=max(state.clock, fact.at))
 
 
 def _told(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> EvidenceState:
@@ -100,7 +101,7 @@ def _told(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> EvidenceSt
     changed = _KINDS[fact.kind](state, heard, spec)
     if trusted is not None and fact.kind in _TRUSTED:
         trusted = _TRUSTED[fact.kind](state, trusted, bare, spec)
-    return replace(changed, judge_health=health, trusted=trusted)
+    return changed.evolve(judge_health=health, trusted=trusted)
 
 
 def _pair(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> EvidenceState:
@@ -127,8 +128,7 @@ def _pair(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> EvidenceSt
         if metric.name == "judge_win_rate":
             changed = _asked(changed, own, payload)
         metrics[metric.name] = with_latency(changed, metric, payload)
-    return replace(
-        state,
+    return state.evolve(
         metrics=metrics,
         pairs=state.pairs + 1,
         step_pairs=state.step_pairs + 1,
@@ -153,7 +153,7 @@ def _dropped(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> Evidenc
     for segment, outcomes in sorted(fact.payload["segments"].items()):
         counts = [count_of(outcomes, outcome) for outcome in outcomes]
         subset = subset.update(segment, dropped=sum(counts))
-    return replace(state, subset=subset)
+    return state.evolve(subset=subset)
 
 
 def _one_a_cluster(
@@ -166,10 +166,10 @@ def _one_a_cluster(
         case "mean" if cluster is not None or state.open:
             number = state.pairs + 1
             held, counted = gathered(state.open, cluster=cluster, number=number, pair=pair)
-            return replace(state, open=held), counted
+            return state.evolve(open=held), counted
         case "first" if cluster is not None:
             seen, counted = counts_first(state.seen, cluster=cluster, pair=pair)
-            return replace(state, seen=seen), counted
+            return state.evolve(seen=seen), counted
         case _:
             return state, [pair]
 
@@ -274,8 +274,7 @@ def _noise(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> EvidenceS
     # In A/A pairs an order-dependent verdict is what an honest judge gives, too.
     judge = fact.payload["judge"]
     judge = "tie" if judge == "inconsistent" else judge
-    return replace(
-        state,
+    return state.evolve(
         metrics=metrics,
         noise_pairs=state.noise_pairs + 1,
         recent=judged(state.recent, judge),
@@ -295,7 +294,7 @@ def _breaker(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> Evidenc
         )
     else:
         breakers.pop(str(fact.payload["replica"]), None)
-    return replace(state, breakers=breakers)
+    return state.evolve(breakers=breakers)
 
 
 def _label(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> EvidenceState:
@@ -304,7 +303,7 @@ def _label(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> EvidenceS
     if metric is None:
         return state
     known = _labelled(state.metrics[metric.name], metric, fact.payload)
-    return replace(state, metrics={**state.metrics, metric.name: known})
+    return state.evolve(metrics={**state.metrics, metric.name: known})
 
 
 def _labelled(
@@ -327,7 +326,7 @@ def _trusted_pair(
     metric = _judges(spec)
     difference = difference_of(metric, None, bare.payload)
     said = {} if difference is None else {metric.name: difference}
-    held, counted = _one_a_cluster(replace(state, open=trusted.open), bare, said, spec)
+    held, counted = _one_a_cluster(state.evolve(open=trusted.open), bare, said, spec)
     pairs = _in_segments(state, counted, spec)
     known = _compared(trusted.metric, metric, None, difference, pairs, bare.payload)
     return replace(

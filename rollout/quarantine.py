@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from gateway.store.evidence import Evidence
-from rollout.capital import reallocated
+from rollout.capital import Shared, reallocated
 from rollout.clustering import OpenCluster
 from rollout.evidence import EvidenceState, MetricEvidence, Trusted
 from rollout.judge_health import JUDGE_METRIC, JudgeHealth, is_verdict
@@ -75,14 +75,13 @@ def examined(state: EvidenceState, fact: Evidence) -> EvidenceState:
     health = before.after(fact)
     if health is before:
         return state
-    state = replace(state, judge_health=health)
+    state = state.evolve(judge_health=health)
     trusted = state.trusted
     if trusted is None:
         return state
     if not health.quarantined:
-        return replace(state, trusted=None)
-    return replace(
-        state,
+        return state.evolve(trusted=None)
+    return state.evolve(
         metrics=_with_metric(state, trusted.metric),
         open=tuple(map(_restored, state.open, trusted.open)),
         recent=trusted.recent,
@@ -91,16 +90,22 @@ def examined(state: EvidenceState, fact: Evidence) -> EvidenceState:
     )
 
 
-def with_capital(before: EvidenceState, after: EvidenceState, spec: RolloutSpec) -> EvidenceState:
-    """Return ``after`` with the capital that the trusted evidence alone has earned."""
+def with_capital(
+    before: EvidenceState, after: EvidenceState, spec: RolloutSpec, shared: Shared
+) -> EvidenceState:
+    """Return ``after`` with the capital that the trusted evidence alone has earned.
+
+    ``shared`` is what was bet on with the verdicts on trial; of other metrics it is the same.
+    """
     if after.trusted is None:
         return after
     if after.metrics is before.metrics and after.trusted is before.trusted:
         return after
-    earned = reallocated(_trusted_only(before), _trusted_only(after), spec).log_harm
+    shared.pop(JUDGE_METRIC, None)
+    earned = reallocated(_trusted_only(before), _trusted_only(after), spec, shared).log_harm
     if earned == after.trusted.log_harm:
         return after
-    return replace(after, trusted=replace(after.trusted, log_harm=earned))
+    return after.evolve(trusted=replace(after.trusted, log_harm=earned))
 
 
 def _trusted_only(state: EvidenceState) -> EvidenceState:
@@ -108,7 +113,7 @@ def _trusted_only(state: EvidenceState) -> EvidenceState:
     if state.trusted is None:
         return state
     metrics = _with_metric(state, state.trusted.metric)
-    return replace(state, metrics=metrics, log_harm=state.trusted.log_harm)
+    return state.evolve(metrics=metrics, log_harm=state.trusted.log_harm)
 
 
 def _with_metric(state: EvidenceState, metric: MetricEvidence) -> Mapping[str, MetricEvidence]:

@@ -9,7 +9,7 @@ from functools import cached_property, lru_cache
 from math import exp, floor, log, log1p, sqrt
 from typing import Any, Literal, NamedTuple, Self, get_args
 
-from rollout.statistics.bets import MAX_STAKE, checked, log_mean_exp
+from rollout.statistics.bets import MAX_STAKE, checked
 from rollout.statistics.combine import log_threshold
 from rollout.statistics.confidence import mean_bounds
 
@@ -168,15 +168,12 @@ class PairedState:
             second += count * two
             third += count * three
         logs = (first, second, third, *self.harm_bets)
-        top = max(logs)
-        shares = (*bets.weights, *bets.design)
-        mean = sum([w * exp(e - top) for w, e in zip(shares, logs, strict=True)]) / sum(shares)
-        return top + log(mean)
+        return _log_mean(logs, (*bets.weights, *bets.design))
 
     @cached_property
     def log_e_non_inferior(self) -> float:
         """Natural log of the e-value against "the candidate is worse by the margin or more"."""
-        return log_mean_exp(self.non_inferior_bets, NON_INFERIOR_WEIGHTS)
+        return _log_mean(self.non_inferior_bets, NON_INFERIOR_WEIGHTS)
 
     @property
     def mean(self) -> float:
@@ -235,6 +232,13 @@ class PairedState:
     @property
     def _scaled_margin(self) -> float:
         return 2 * self.margin if self.kind == "score" else self.margin
+
+
+def _log_mean(logs: tuple[float, ...], shares: tuple[float, ...]) -> float:
+    """`bets.log_mean_exp` for what needs no check: every pair comes here twice a metric."""
+    top = max(logs)
+    mean = sum([share * exp(each - top) for share, each in zip(shares, logs, strict=True)])
+    return top + log(mean / sum(shares))
 
 
 _Effect = tuple[float, float]
