@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from random import Random
 from typing import Any
+
+import msgspec
 
 from gateway.errors import SettingsError
 from gateway.redaction.stage import Redaction
@@ -22,7 +25,7 @@ from shadow.checks import CheckResult, languages, run_checks
 from shadow.compare import NO_JUDGE, Decision, decide_by_checks, decide_by_judge
 from shadow.evidence import live_payload, pair_payload, without_delivery
 from shadow.expectation import must_refuse
-from shadow.fingerprint import by_fingerprint
+from shadow.fingerprint import Messages, by_fingerprint
 from shadow.judge import Comparer, Judgment, Situation, refuse_self_judging
 from shadow.lag import LoopLag
 from shadow.mirror import Mirrored, MirrorTarget
@@ -75,7 +78,7 @@ class Evaluator:
         """Watched by the worker while it runs."""
         self._boilerplate = BoilerplateMemory()
         self._known = {
-            name: by_fingerprint(route.known_failures.cases)
+            name: by_fingerprint(route.known_failures.cases, partial(self._as_captured, name))
             for name, route in settings.routes.items()
         }
         self._targets: dict[str, MirrorTarget] = {}
@@ -84,6 +87,14 @@ class Evaluator:
             name: outbound(name, deployment, environ)
             for name, deployment in settings.deployments.items()
         }
+
+    def _as_captured(self, route: str, messages: Messages) -> Messages:
+        """Return a known request's messages redacted, as those of captures are."""
+        if self._redaction is None:
+            return messages
+        given = msgspec.json.encode({"messages": list(messages)}).decode()
+        text = self._redaction.plain(route, given)
+        return msgspec.json.decode(text)["messages"] if text else messages
 
     async def evaluate(self, claim: Claim, plan: Plan) -> Finished:
         """Evaluate one claimed pair. Raises `StoreError` only: without a store nothing is spent."""

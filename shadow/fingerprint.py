@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -23,10 +23,18 @@ def fingerprint(messages: Iterable[Mapping[str, Any]]) -> str:
     return hashlib.sha256(msgspec.json.encode(kept, order="sorted")).hexdigest()
 
 
-def by_fingerprint(cases: Iterable[KnownFailure]) -> dict[str, tuple[KnownFailure, ...]]:
-    """Return known failures by the fingerprint of their request; two may be of the same one."""
+Messages = Iterable[Mapping[str, Any]]
+
+
+def by_fingerprint(
+    cases: Iterable[KnownFailure], as_captured: Callable[[Messages], Messages] = lambda given: given
+) -> dict[str, tuple[KnownFailure, ...]]:
+    """Return known failures by the fingerprint of their request; two may be of the same one.
+
+    ``as_captured`` gives the messages that a case declares as a capture holds them.
+    """
     found: dict[str, tuple[KnownFailure, ...]] = {}
     for case in cases:
-        key = case.fingerprint or fingerprint(case.messages or ())
+        key = case.fingerprint or fingerprint(as_captured(case.messages or ()))
         found[key] = (*found.get(key, ()), case)
     return found

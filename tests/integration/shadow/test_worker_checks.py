@@ -104,6 +104,24 @@ def test_a_routes_declarations_become_evidence(
     assert f"coalmine_check_flags_total{{{known}}} 1.0" in metrics
 
 
+def test_a_known_failure_is_known_by_its_words_before_redaction(
+    serving: Any, reply_with: Any, chat_document: Any, rows: Any, store: Store, settings_for: Any
+) -> None:
+    """A case is written as its user asked; captures hold placeholders, and it is found in them."""
+    rollout = rows.rollout(analysis={"metrics": [{"name": "error_rate"}]})
+    captured = {"role": "user", "content": "Write to [EMAIL_1], please"}
+    rows.pair(rollout, "Done.", request={"messages": [captured]})
+    asked = {"role": "user", "content": "Write to ann@mail.example, please"}
+    case = {"number": 1, "title": "t", "messages": [asked], "must": {"contains": ["Done"]}}
+    (payload,), _ = _run(
+        serving, lambda _r: reply_with(chat_document("No.")), store, rollout,
+        lambda url: settings_for(
+            url, routes={"bot": {"baseline": "v6", "known_failures": {"cases": [case]}}}
+        ),
+    )  # fmt: skip
+    assert payload["failures"]["known_failure_rate"] == [0, 1]
+
+
 def test_boilerplate_is_seen_over_many_pairs(
     serving: Any, reply_with: Any, chat_document: Any, rows: Any, store: Store, settings_for: Any
 ) -> None:
