@@ -108,13 +108,20 @@ class Scanner:
         """Whether there is any rule."""
         return bool(self.rules or self._custom or self._recognise)
 
-    def may_match(self, text: str) -> bool:
-        """Say whether a text could hold anything: cheap, and only a "no" is certain."""
+    def may_match(self, text: str, *, harmless: re.Pattern[str] | None = None) -> bool:
+        """Say whether a text could hold anything: cheap, and only a "no" is certain.
+
+        ``harmless`` matches places whose digits are known to be no phone, card or account.
+        """
         if self._custom or self._recognise is not None:
             return True
         if len(text) < _SHORTEST:
             return False
-        return marked(text) or "\\u00" in text or has_digits(text) or named(lowered(text))
+        if marked(text) or "\\u00" in text or named(lowered(text)):
+            return True
+        if not has_digits(text):
+            return False
+        return harmless is None or has_digits(harmless.sub("", text))
 
     def edits(self, text: str, placeholders: Placeholders) -> list[Edit]:
         """Return the edits of a text, in order and apart from each other. Raises `Withheld`."""

@@ -54,6 +54,28 @@ def test_what_has_nothing_to_replace_comes_back_as_it_was() -> None:
     assert (redacted.request, redacted.response, redacted.encoding) == (request, answer, b"gzip")
 
 
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"metadata": {"model": "card4111111111111111"}},
+        {"metadata": {"model": "DE89370400440532013000"}},
+        {"metadata": {"model": "sk-abcdefghijklmnopqrst"}},
+        {"metadata": {"model": "+49 151 23456789"}},
+        {"content": 'x "created":1732557600, +49 151 23456789'},
+        {"created": 1732557600, "content": "my card: 4111 1111 1111 1111"},
+        {"model": "gpt-4o-2024-08-06", "content": "call +49 151 23456789"},
+    ],
+)
+def test_what_looks_like_an_answers_frame_hides_nothing(document: dict[str, Any]) -> None:
+    """Instants and dated models are passed over where they stand, and nothing else is."""
+    framed = {"created": 1732557600, "model": "gpt-4o-2024-08-06", **document}
+    alone = redact(document)
+    redacted = redact(framed)
+    assert redacted.found == alone.found
+    for number in ("4111111111111111", "4111 1111", "DE8937", "sk-abc", "23456789"):
+        assert (number in redacted.request.decode()) == (number in alone.request.decode())
+
+
 def test_a_compressed_answer_is_unpacked_for_it() -> None:
     """And kept unpacked, as it is another text now."""
     answer = gzip.compress(b'{"text": "a@b.example"}')
