@@ -131,7 +131,8 @@ def test_a_capture_that_no_store_holds_is_shed(
     with store.read() as session:
         (written,) = session.exec(select(CaptureRow)).all()
         funnel = load_funnel(session, 1)
-        (window,) = session.exec(select(EvidenceRow)).all()
+        facts = {fact.kind: fact.payload for fact in session.exec(select(EvidenceRow)).all()}
     assert written.id == "good"
     assert funnel["mirror"] == {"eligible": 2, "shed": 1, "pending": 1}
-    assert window.payload["arms"]["baseline"]["requests"] == 1
+    assert facts["window"]["arms"]["baseline"]["requests"] == 1
+    assert [sum(lost.values()) for lost in facts["dropped"]["segments"].values()] == [1]
