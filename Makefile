@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 VLLM_VENV ?= .venv-vllm
 MODELS_VENV ?= .venv-models
+# Test processes side by side; each has a PostgreSQL of its own.
+TEST_WORKERS ?= 2
 BIN := $(VENV)/bin
 
 .PHONY: help
@@ -37,7 +39,7 @@ lint: install  ## style, types, layering
 
 .PHONY: test
 test: lint  ## lint, and every test but the heavy ones
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(TEST_WORKERS)
 
 .PHONY: test-models
 test-models:  ## the tests of local models, with torch for CPU (builds its own environment)
