@@ -81,9 +81,13 @@ VARIABLES = {
 SILENT_PANELS = {
     ("gateway", "Captures shed"): "the capture buffer is never full",
     ("shadow-and-judge", "Win rate by people"): "nobody reviews meanwhile",
+    ("shadow-and-judge", "Anchor agreement"): "anchors are judged again a day later",
+    ("shadow-and-judge", "Refusals decided by a model"): "no model is asked",
+    ("shadow-and-judge", "Values replaced and captures withheld"): "no capture is withheld",
 }
 SILENT_SELECTORS = {
     'coalmine_captures_total{outcome="shed"}': "the capture buffer is never full",
+    "coalmine_judge_drifted": "anchors are judged again a day later",
     'coalmine_judge_calls_total{result="error"}': "the simulated judge does not fail",
     'coalmine_requests_total{code="5xx"}': "the baseline answers what the candidate fails",
 }

@@ -51,9 +51,17 @@ def test_the_tour_can_be_walked(start_system: Callable[..., Any], tmp_path: Path
         ("rollout", "watch"),
         ("rollout", "explain"),
         ("rollout", "weight"),
+        ("token", "create"),
+        ("review", "status"),
+        ("review", "agreement"),
+        ("rollout", "apply"),
+        ("rollout", "compare"),
+        ("rollout", "compare"),
+        ("judge", "health"),
+        ("judge", "health"),
+        ("rollout", "judging"),
         ("privacy", "check"),
         ("privacy", "delete"),
-        ("rollout", "judging"),
         ("rollout", "plan"),
         ("replay", "support-bot-v7"),
         ("rollout", "panel"),
@@ -68,11 +76,20 @@ def test_the_tour_can_be_walked(start_system: Callable[..., Any], tmp_path: Path
         ("gateways", "reload"),
         ("gateways", "list"),
     ]
-    by_word = dict(zip(words, commands, strict=True))
+    by_word = dict(zip(reversed(words), reversed(commands), strict=True))  # the first of each
     for word in (("settings", "check"), ("rollout", "apply")):
         ended = run(*by_word[word])
         assert ended.returncode == 0, ended.stderr
     system.wait_for("support-bot-v7", lambda status: status["phase"] == "shadowing")
+    (tmp_path / "support-bot-v8.yaml").write_text(spec.replace("support-bot-v7", "support-bot-v8"))
+    (tmp_path / "letter.txt").write_text("Dear bob@mail.example")
+    for word in ("apply", "compare"):
+        for command in [each for each in commands if each[:2] == ["rollout", word]][-2:]:
+            done = run(*command)
+            assert done.returncode == 0, done.stdout + done.stderr
+    assert {each["name"] for each in json.loads(done.stdout)["candidates"]} == {
+        "support-bot-v7", "support-bot-v8",
+    }  # fmt: skip
     explained = run(*by_word["rollout", "explain"])
     assert explained.returncode == 0, explained.stderr
     assert "shadowing" in explained.stdout
@@ -89,10 +106,19 @@ def test_the_tour_can_be_walked(start_system: Callable[..., Any], tmp_path: Path
     planned = run(*by_word["rollout", "plan"])
     assert planned.returncode == 0, planned.stdout + planned.stderr
     assert "judge_win_rate" in planned.stdout
-    for word in (("gateways", "reload"), ("gateways", "list"), ("replay", "support-bot-v7")):
+    for word in (
+        ("gateways", "reload"),
+        ("gateways", "list"),
+        ("replay", "support-bot-v7"),
+        ("review", "status"),
+        ("review", "agreement"),
+        ("judge", "health"),
+        ("privacy", "check"),
+    ):
         told = run(*by_word[word])
         assert told.returncode == 0, told.stdout + told.stderr
-    (outcome,) = re.findall(r"-d '(\{.*?\})'", _README)
+    assert "[EMAIL_1]" in told.stdout
+    outcome, *_ = re.findall(r"-d '(\{.*?\})'", _README)
     assert system.api.post("/outcomes", json=json.loads(outcome)).status_code == 202
     for form in ("list", "status support-bot-v7", "explain support-bot-v7 --json"):
         assert run("rollout", *form.split()).returncode == 0
