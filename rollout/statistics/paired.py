@@ -32,7 +32,7 @@ class HarmBets(NamedTuple):
     design: tuple[float, float, float]
 
 
-FAILURE_BETS = HarmBets((0.3, 0.5, 0.8), (0.2, 0.4, 0.25), (0.05, 0.05, 0.05))
+FAILURE_BETS = HarmBets((0.3, 0.5, 0.8), (0.15, 0.4, 0.35), (0.03, 0.03, 0.04))
 """For failures. They are rare and mostly on one arm, whatever the rate: of d = 1 with p and d = -1
 with q the growth-optimal stake is (p - q)/(p + q), 0.33 where failures have doubled and no two fall
 on the same pair, 0.5 where they have trebled, towards 1 for a candidate that is broken."""

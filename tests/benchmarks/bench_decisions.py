@@ -28,7 +28,7 @@ from decisions.report import document, print_goals, print_rules, write_plots
 from rich.console import Console
 
 BENCH = Path(__file__).parents[2] / "build" / "bench"
-SEED = 20261125
+SEED = 20261127
 RUNS, QUICK_RUNS = 1000, 40
 
 

@@ -21,19 +21,19 @@ RATIO_LOG_E = 3.6997595965386787
 SAVVI_ODDS = 11.054126973014402
 """`Multinomial(0.05, [0.25, 0.75])` of savvi 0.3.1 (by arXiv 2011.03567's authors) at 40 and 60."""
 
-FOUR_FAILURES = 5.22062
+FOUR_FAILURES = 6.127575
 """Sum of weight · (1 + λ)^4 over the fixed stakes, in exact fractions."""
 
 STAKES = {
-    Fraction(3, 10): Fraction(1, 5),
+    Fraction(3, 10): Fraction(3, 20),
     Fraction(1, 2): Fraction(2, 5),
-    Fraction(4, 5): Fraction(1, 4),
+    Fraction(4, 5): Fraction(7, 20),
 }
 
 
 def fixed_capital(state: PairedState) -> float:
-    """Capital on fixed stakes alone: that on harm, less a twentieth on each design bet."""
-    return exp(state.log_e_harm) - 0.05 * float(np.sum(np.exp(state.harm_bets)))
+    """Capital on fixed stakes alone: that on harm, less what is on the design bets."""
+    return exp(state.log_e_harm) - float(np.dot((0.03, 0.03, 0.04), np.exp(state.harm_bets)))
 
 
 def test_fixed_stakes_in_exact_fractions() -> None:

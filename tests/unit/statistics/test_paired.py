@@ -10,7 +10,7 @@ import pytest
 
 from rollout.statistics import PairedState
 
-FAILURES = ((0.3, 0.2), (0.5, 0.4), (0.8, 0.25))
+FAILURES = ((0.3, 0.15), (0.5, 0.4), (0.8, 0.35))
 """Fixed stakes on failures, with the capital on each."""
 
 AMOUNTS = ((0.2, 1 / 6), (0.4, 1 / 6), (0.7, 1 / 6))
@@ -27,9 +27,9 @@ def test_two_pairs_by_hand() -> None:
     state = PairedState.start(kind="binary", margin=0.01).update(1).update(-1)
     harm = sum(weight * (1 + bet) * (1 - bet) for bet, weight in FAILURES)
     proof = 0.0
-    for factor, proof_weight in ((0.5, 0.1), (1, 0.8), (2, 0.1)):
+    for factor, weight, proof_weight in ((0.5, 0.03, 0.1), (1, 0.03, 0.8), (2, 0.04, 0.1)):
         first, second = design(factor * 0.01, 0.25), design(factor * 0.01, 1.25 / 2)
-        harm += 0.05 * (1 + first) * (1 - second)
+        harm += weight * (1 + first) * (1 - second)
         proof += proof_weight * (1 + first * (0.01 - 1)) * (1 + second * (0.01 + 1))
     assert state.log_e_harm == pytest.approx(log(harm), rel=1e-12)
     assert state.log_e_non_inferior == pytest.approx(log(proof), rel=1e-12)

@@ -82,7 +82,7 @@ def test_paired_times_are_those_of_the_state(
 @pytest.mark.parametrize(
     ("truth", "margin", "kind", "median", "most"),
     [
-        (Differences(0.028, 0.008), 0.01, "binary", 482, 847),
+        (Differences(0.028, 0.008), 0.01, "binary", 466, 853),
         (Differences(0.55, 0.45), 0.1, "score", 562, 1125),
         (Differences(0.35, 0.35), 0.1, "proof", 337, 636),
     ],
