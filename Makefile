@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 VLLM_VENV ?= .venv-vllm
 MODELS_VENV ?= .venv-models
-# Test processes side by side; each has a PostgreSQL of its own.
+# Test processes side by side, each with a PostgreSQL of its own, but for tests of whole systems.
 TEST_WORKERS ?= 2
 BIN := $(VENV)/bin
 
@@ -39,7 +39,8 @@ lint: install  ## style, types, layering
 
 .PHONY: test
 test: lint  ## lint, and every test but the heavy ones
-	$(BIN)/pytest -n $(TEST_WORKERS)
+	$(BIN)/pytest -n $(TEST_WORKERS) tests/contracts tests/integration tests/properties tests/unit
+	$(BIN)/pytest tests/acceptance tests/benchmarks tests/chaos
 
 .PHONY: test-models
 test-models:  ## the tests of local models, with torch for CPU (builds its own environment)
