@@ -32,7 +32,6 @@ __all__ = [
     "assess",
     "combined_harm",
     "format_e",
-    "harm_weight",
     "is_segmented",
     "mean_harm",
     "noise_alarm",
@@ -40,7 +39,6 @@ __all__ = [
 ]
 
 _NOISE_ALPHA = 0.01
-_CRITICAL_WEIGHT = 8.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,7 +195,7 @@ def _assess(evidence: EvidenceState, spec: RolloutSpec, metric: MetricSpec) -> A
         log_e_harm=combine_mean(streams) if streams else 0.0,
         log_e_non_inferior=proof,
         log_e_live=_live_proof(live, metric),
-        weight=harm_weight(metric),
+        weight=metric.harm_weight,
         distrusted=distrusted,
         applies=metric.must_have_data or bool(paired.n) or known.not_applicable < evidence.pairs,
         labels=labels,
@@ -231,7 +229,7 @@ def _assess_own(
         log_e_harm=combine_mean(streams) if streams else 0.0,
         log_e_non_inferior=live.log_e_non_inferior if live is not None else 0.0,
         log_e_live=live.log_e_non_inferior if live is not None else None,
-        weight=harm_weight(metric),
+        weight=metric.harm_weight,
         distrusted=False,
         applies=evidence.weight_bp > 0 and (metric.must_have_data or has_data),
         served=live.candidate_requests if live is not None else 0,
@@ -271,10 +269,3 @@ def is_segmented(metric: MetricSpec) -> bool:
     if metric.source is not None:
         return metric.source.outcome is not None
     return not counted_in_windows(metric)
-
-
-def harm_weight(metric: MetricSpec) -> float:
-    """Return a metric's part in the rollback decision: none for a signal, and for a limit."""
-    if not metric.is_guardrail or metric.is_threshold:
-        return 0.0
-    return _CRITICAL_WEIGHT if metric.critical else 1.0

@@ -26,10 +26,11 @@ takes a slot that was kept for it, at the value with which its evidence starts.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from math import exp, fsum, log
 
-from rollout.assessment import assess, harm_weight, is_segmented, mean_harm, noise_alarm
-from rollout.evidence import MAX_SEGMENTS, OVERALL, EvidenceState, MetricEvidence
+from rollout.assessment import assess, is_segmented, mean_harm, noise_alarm
+from rollout.evidence import MAX_SEGMENTS, OVERALL, EvidenceState
 from rollout.shares import live_states, towards_harm
 from rollout.spec import MetricSpec, RolloutSpec
 from rollout.statistics import LiveState, PairedState
@@ -48,11 +49,10 @@ CASH = 0.3
 LIVE_PARTS = 8.0
 """Weight on a guardrail's live requests, and on its limit, for one on its pairs."""
 
-_Stream = tuple[float, float, float, float]
-"""A share of the weight, the log e-values before and after the fact, and κ·log n before it."""
+_Stream = tuple[float, float, float]
+"""A share of the weight, η·log e - κ·log n before the fact, and by what log e has grown with it."""
 
-_Kind = tuple[float, list[_Stream]]
-
+_Shares = tuple[float, float, float]
 
 Shared = dict[str, list[_Stream]]
 """What is bet on, by metric, for who works out the same fact's capital on two views of it."""
@@ -84,16 +84,23 @@ def reallocated(
 
 def _growth(streams: list[_Stream]) -> float:
     """Return the log of f_0 + Σ f·e(t)/e(t-1); the sums do not depend on the streams' order."""
-    if all(was == now for _, was, now, _ in streams):
+    if not any(grown for _, _, grown in streams):
         return 0.0
-    cash = CASH * fsum([weight for weight, *_ in streams])
-    held = max(0.0, *(POWER * was - doubt for _, was, _, doubt in streams))
-    moved = max(held, *(POWER * was - doubt + now - was for _, was, now, doubt in streams))
-    base, grown = [cash * exp(-held)], [cash * exp(-moved)]
-    for weight, was, now, doubt in streams:
-        base.append(weight * exp(POWER * was - doubt - held))
-        grown.append(weight * exp(POWER * was - doubt + now - was - moved))
-    return moved + log(fsum(grown)) - (held + log(fsum(base)))
+    highest = max([0.0, *[leaning for _, leaning, _ in streams]])
+    cash = CASH * fsum([weight for weight, _, _ in streams])
+    still: list[float] = [cash * exp(-highest)]
+    parts: list[tuple[float, float]] = []
+    for weight, leaning, grown in streams:
+        part = weight * exp(leaning - highest)
+        if grown and part:  # what is too small for a float has no capital that could grow
+            parts.append((part, grown))
+        else:
+            still.append(part)
+    if kept := fsum(still):
+        parts.append((kept, 0.0))
+    top = max([grown for _, grown in parts])
+    after = fsum([part * exp(grown - top) for part, grown in parts])
+    return top + log(after) - log(fsum([part for part, _ in parts]))
 
 
 def _streams(
@@ -102,9 +109,10 @@ def _streams(
     """Return what is bet on: of every guardrail each kind of its evidence."""
     found: list[_Stream] = []
     for metric in spec.analysis.metrics:
-        if metric.name not in shared:
-            shared[metric.name] = _guardrail(before, after, spec, metric)
-        found += shared[metric.name]
+        streams = shared.get(metric.name)
+        if streams is None:
+            streams = shared[metric.name] = _guardrail(before, after, spec, metric)
+        found += streams
     return found
 
 
@@ -112,77 +120,97 @@ def _guardrail(
     before: EvidenceState, after: EvidenceState, spec: RolloutSpec, metric: MetricSpec
 ) -> list[_Stream]:
     """Return what is bet on of one metric; nothing of a signal."""
-    weight = harm_weight(metric)
+    weight = metric.harm_weight
     if not weight:
         return []
     declared = MAX_SEGMENTS if spec.analysis.segments else 0
     was, now = before.metrics[metric.name], after.metrics[metric.name]
-    kinds: list[_Kind] = []
-    if metric.source is None and not noise_alarm(before, spec, metric):
-        pairs = _spread(was.paired, now.paired, declared)
-        if now.reverse:
-            pairs += _spread(was.reverse, now.reverse, declared)
-        kinds.append((1.0, pairs))
-    live = _live(before, after, spec, metric, declared if is_segmented(metric) else 0)
-    if live:
-        kinds.append((LIVE_PARTS, live))
-    if now.limit is not None:
-        kinds.append((LIVE_PARTS, [(1.0, _limit(was), now.limit.log_e_harm, 0.0)]))
-    parts = fsum([part for part, _ in kinds])
+    pairs = metric.source is None and not (was.noise and noise_alarm(before, spec, metric))
+    live = _live(before, after, spec, metric) if now.live else []
+    limited = now.limit is not None
+    parts = pairs + LIVE_PARTS * (bool(live) + limited)
     found: list[_Stream] = []
-    for part, kind in kinds:
-        share = weight * part / parts / fsum([each[0] for each in kind])
-        found.extend([(share * own, e_was, e_now, doubt) for own, e_was, e_now, doubt in kind])
+    if pairs:
+        ways = 2 if now.reverse else 1
+        shares = _shares(weight / parts, ways, declared, len(now.paired))
+        _spread(found, was.paired, now.paired, shares)
+        if now.reverse:
+            _spread(found, was.reverse, now.reverse, shares)
+    if live:
+        own = declared if is_segmented(metric) else 0
+        shares = _shares(weight * LIVE_PARTS / parts, len(live), own, len(now.live))
+        for way_was, way_now in live:
+            _spread_live(found, way_was, way_now, shares)
+    if now.limit is not None:
+        e_was = was.limit.log_e_harm if was.limit is not None else 0.0
+        grown = now.limit.log_e_harm - e_was
+        found.append((weight * LIVE_PARTS / parts, POWER * e_was, grown))
     return found
 
 
+@lru_cache(maxsize=1024)
+def _shares(weight: float, ways: int, declared: int, known: int) -> _Shares:
+    """Divide a kind's weight over the streams of each of its ways: half on all, half on segments.
+
+    Those on all, on each segment, and on the slots that no segment has taken, which keep their 1.
+    """
+    if not declared:
+        return weight / ways, 0.0, 0.0
+    slot = 0.5 / declared
+    rest = slot * (declared + 1 - known)
+    share = weight / (ways * fsum([0.5, *[slot] * (known - 1), rest]))
+    return share * 0.5, share * slot, share * rest
+
+
 def _live(
-    before: EvidenceState,
-    after: EvidenceState,
-    spec: RolloutSpec,
-    metric: MetricSpec,
-    declared: int,
-) -> list[_Stream]:
-    """Return the live evidence of a guardrail in each direction that is harm."""
-    if not after.metrics[metric.name].live:
-        return []
+    before: EvidenceState, after: EvidenceState, spec: RolloutSpec, metric: MetricSpec
+) -> list[tuple[dict[str, LiveState], dict[str, LiveState]]]:
+    """Return the live evidence of a guardrail, before and after, in each direction that is harm."""
     now = {name: towards_harm(e, metric) for name, e in live_states(after, spec, metric).items()}
     states = live_states(before, spec, metric)
     was = {name: towards_harm(state, metric) for name, state in states.items()}
     return [
-        stream
-        for way in range(len(now[OVERALL]))
-        for stream in _spread(
+        (
             {name: ways[way] for name, ways in was.items()},
             {name: ways[way] for name, ways in now.items()},
-            declared,
         )
+        for way in range(len(now[OVERALL]))
     ]
 
 
 def _spread(
-    was: Mapping[str, PairedState] | Mapping[str, LiveState],
-    now: Mapping[str, PairedState] | Mapping[str, LiveState],
-    declared: int,
-) -> list[_Stream]:
-    """Return half on all and half on segments; slots that no segment has taken keep their 1."""
-    found: list[_Stream] = []
-    slot = 0.5 / declared if declared else 0.0
+    found: list[_Stream],
+    was: Mapping[str, PairedState],
+    now: Mapping[str, PairedState],
+    shares: _Shares,
+) -> None:
+    """Add the streams of one way of the pairs."""
+    overall, slot, rest = shares
     for name, state in now.items():
-        share = slot if name != OVERALL else 0.5 if declared else 1.0
-        old, doubt = was.get(name), 0.0
-        if isinstance(state, LiveState):
-            e_now = state.log_e_harm - state.start_log_e
-            e_was = old.log_e_harm - old.start_log_e if isinstance(old, LiveState) else 0.0
+        share = overall if name == OVERALL else slot
+        old = was.get(name)
+        if old is None:
+            found.append((share, 0.0, state.log_e_harm))
         else:
-            e_now = state.log_e_harm
-            e_was = old.log_e_harm if old is not None else 0.0
-            doubt = DOUBT * old.log_e_non_inferior if isinstance(old, PairedState) else 0.0
-        found.append((share, e_was, e_now, doubt))
-    if declared:
-        found.append((slot * (declared + 1 - len(now)), 0.0, 0.0, 0.0))
-    return found
+            e_was = old.log_e_harm
+            leaning = POWER * e_was - DOUBT * old.log_e_non_inferior
+            found.append((share, leaning, state.log_e_harm - e_was))
+    if slot:
+        found.append((rest, 0.0, 0.0))
 
 
-def _limit(known: MetricEvidence) -> float:
-    return known.limit.log_e_harm if known.limit is not None else 0.0
+def _spread_live(
+    found: list[_Stream],
+    was: Mapping[str, LiveState],
+    now: Mapping[str, LiveState],
+    shares: _Shares,
+) -> None:
+    """Add the streams of one way of the live evidence, which counts from 1 at its start."""
+    overall, slot, rest = shares
+    for name, state in now.items():
+        old = was.get(name)
+        e_was = old.log_e_harm - old.start_log_e if old is not None else 0.0
+        e_now = state.log_e_harm - state.start_log_e
+        found.append((overall if name == OVERALL else slot, POWER * e_was, e_now - e_was))
+    if slot:
+        found.append((rest, 0.0, 0.0))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from math import log, sqrt
 from statistics import NormalDist
 from typing import Any
+
+from msgspec.structs import replace
 
 from rollout.statistics.labels import LabelState
 

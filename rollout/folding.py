@@ -8,7 +8,6 @@ otherwise missing data. `make bench-evidence` measures what a pair costs.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from gateway.store.evidence import Evidence
@@ -246,7 +245,7 @@ def _asked(
     asked = dict(known.asked)
     for segment in segments:
         asked[segment] = asked.get(segment, VerdictCounts()).add(score, longer=longer)
-    return replace(known, asked=asked)
+    return known.evolve(asked=asked)
 
 
 def _updated(
@@ -283,7 +282,7 @@ def _noise(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> EvidenceS
 
 def _noisy(known: MetricEvidence, metric: MetricSpec, difference: float) -> MetricEvidence:
     forward, reverse = known.noise or (start_paired(metric), start_paired(metric))
-    return replace(known, noise=(forward.update(difference), reverse.update(-difference)))
+    return known.evolve(noise=(forward.update(difference), reverse.update(-difference)))
 
 
 def _breaker(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> EvidenceState:  # noqa: ARG001
@@ -316,7 +315,7 @@ def _labelled(
         None if judge is None else float(judge),
         float(payload["probability"]),
     )
-    return replace(known, labels=labels)
+    return known.evolve(labels=labels)
 
 
 def _trusted_pair(
@@ -329,8 +328,7 @@ def _trusted_pair(
     held, counted = _one_a_cluster(state.evolve(open=trusted.open), bare, said, spec)
     pairs = _in_segments(state, counted, spec)
     known = _compared(trusted.metric, metric, None, difference, pairs, bare.payload)
-    return replace(
-        trusted,
+    return trusted.evolve(
         metric=_asked(known, segments_of(state, bare.segment, spec), bare.payload),
         open=held.open,
         recent=judged(trusted.recent, bare.payload["judge"]),
@@ -347,8 +345,8 @@ def _trusted_noise(
     difference = difference_of(metric, None, bare.payload)
     recent = judged(trusted.recent, bare.payload["judge"])
     if difference is None:
-        return replace(trusted, recent=recent)
-    return replace(trusted, metric=_noisy(trusted.metric, metric, difference), recent=recent)
+        return trusted.evolve(recent=recent)
+    return trusted.evolve(metric=_noisy(trusted.metric, metric, difference), recent=recent)
 
 
 def _trusted_label(
@@ -357,7 +355,7 @@ def _trusted_label(
     bare: Evidence,
     spec: RolloutSpec,
 ) -> Trusted:
-    return replace(trusted, metric=_labelled(trusted.metric, _judges(spec), bare.payload))
+    return trusted.evolve(metric=_labelled(trusted.metric, _judges(spec), bare.payload))
 
 
 def _judges(spec: RolloutSpec) -> MetricSpec:

@@ -6,8 +6,6 @@ and nothing else; within the epoch it counts with the weight that it names.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from gateway.split import BASIS_POINTS
 from gateway.store.evidence import Evidence
 from rollout.evidence import MAX_SEGMENTS, OVERALL, EvidenceState, MetricEvidence, start_live
@@ -47,8 +45,7 @@ def live(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> EvidenceSta
                 known = _with_live(known, counts, payload["weight_bp"], segments, metric)
         metrics[metric.name] = known
     checked = present and is_candidate and payload["weight_bp"] == state.weight_bp
-    return replace(
-        state,
+    return state.evolve(
         metrics=metrics,
         step_checked=state.step_checked + int(checked),
         last_live_at=max(state.last_live_at, fact.at) if present else state.last_live_at,
@@ -82,7 +79,7 @@ def window(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> EvidenceS
             known = _with_live(known, counts, weight_bp, (OVERALL,), metric)
         metrics[metric.name] = known
     if not present:
-        return replace(state, metrics=metrics)
+        return state.evolve(metrics=metrics)
     ratio = state.sample_ratio
     total = baseline_requests + candidate_requests
     if ratio is not None and total and 0 < weight_bp < BASIS_POINTS:
@@ -90,8 +87,7 @@ def window(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> EvidenceS
             candidate=candidate_requests, total=total, share=weight_bp / BASIS_POINTS
         )
     in_step = weight_bp == state.weight_bp
-    return replace(
-        state,
+    return state.evolve(
         metrics=metrics,
         sample_ratio=ratio,
         step_baseline=state.step_baseline + (baseline_requests if in_step else 0),
@@ -120,7 +116,7 @@ def outcome(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> Evidence
         if fact.epoch == state.epoch:
             known = _with_live(known, counts, payload["weight_bp"], segments, metric)
         metrics[metric.name] = known
-    return replace(state, metrics=metrics)
+    return state.evolve(metrics=metrics)
 
 
 def query(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> EvidenceState:
@@ -132,7 +128,7 @@ def query(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> EvidenceSt
     known = state.metrics[metric.name]
     if metric.is_threshold:
         known = with_reading(known, payload, at=fact.at)
-        return replace(state, metrics={**state.metrics, metric.name: known})
+        return state.evolve(metrics={**state.metrics, metric.name: known})
     arms = payload["arms"]
     baseline, candidate = arms.get("baseline") or {}, arms.get("candidate") or {}
     counts = _Counts(
@@ -144,7 +140,7 @@ def query(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> EvidenceSt
     known = _with_baseline(known, counts)
     if fact.epoch == state.epoch:
         known = _with_live(known, counts, payload["weight_bp"], (OVERALL,), metric)
-    return replace(state, metrics={**state.metrics, metric.name: known})
+    return state.evolve(metrics={**state.metrics, metric.name: known})
 
 
 class _Counts:
@@ -178,7 +174,7 @@ def _with_baseline(known: MetricEvidence, counts: _Counts) -> MetricEvidence:
         return known
     requests, failures = known.baseline
     baseline = (requests + counts.baseline, failures + counts.baseline_failures)
-    return replace(known, baseline=baseline)
+    return known.evolve(baseline=baseline)
 
 
 def _with_live(
@@ -205,7 +201,7 @@ def _with_live(
         limit = limit.update(requests=counts.candidate, failures=counts.candidate_failures)
     if limit is not None and counts.baseline:  # after the candidate: a limit is of the past only
         limit = limit.update_baseline(requests=counts.baseline, failures=counts.baseline_failures)
-    return replace(known, live=live, limit=limit)
+    return known.evolve(live=live, limit=limit)
 
 
 def segments_of(state: EvidenceState, segment: str | None, spec: RolloutSpec) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rollout.assessment import harm_weight, samples_needed
+from rollout.assessment import samples_needed
 from rollout.evidence import start_paired
 from rollout.plan_types import Assumptions, MetricNeed, Need
 from rollout.sampling import FLOOR, LIVE_PAIRS
@@ -195,7 +195,7 @@ class Forecast:
     def _harm_threshold(self, metric: MetricSpec) -> float:
         """Return the log e-value at which one guardrail alone carries the combined decision."""
         analysis = self.spec.analysis
-        weights = {each.name: harm_weight(each) for each in self.spec.guardrails}
+        weights = {each.name: each.harm_weight for each in self.spec.guardrails}
         own = weights.get(metric.name)
         parts = sum(weights.values()) / own if own else 1.0
         return log(parts / analysis.error_budget.rollback) + (log(2) if analysis.segments else 0.0)

@@ -7,9 +7,11 @@ judge has passed one, and again after it has failed one, nothing it says widens 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from gateway.store.evidence import Evidence
 
@@ -26,8 +28,7 @@ _MOST_SPANS = 50
 _VERDICTS = frozenset({"win", "lean_win", "tie", "inconsistent", "lean_loss", "loss"})
 
 
-@dataclass(frozen=True, slots=True)
-class JudgeHealth:
+class JudgeHealth(Struct, frozen=True):
     """What the control pairs have said so far.
 
     ``window`` is the last that ended and ``at`` when (Unix seconds), ``reason`` why it failed.
@@ -52,7 +53,7 @@ class JudgeHealth:
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> JudgeHealth:
-        """Build the value from its JSON document, which is that of `dataclasses.asdict`."""
+        """Build the value from its JSON document, which is that of `msgspec.structs.asdict`."""
         trial, lost = document.get("trial"), document.get("lost", ())
         return cls(
             **{

@@ -81,16 +81,16 @@ def resumed(
     What the judge failed at before is forgiven, for a person has looked; so is the harm for which
     it was paused, which has to be proven anew, and so are pairs that were lost unfairly.
     """
-    evidence = replace(record.evidence, recent="")
+    evidence = record.evidence.evolve(recent="")
     trusted = evidence.trusted
-    trusted = None if trusted is None else replace(trusted, recent="")
+    trusted = None if trusted is None else trusted.evolve(recent="")
     if record.paused is not None and record.paused.reason == "failure":
-        evidence = replace(evidence, log_harm=min(0.0, evidence.log_harm))
+        evidence = evidence.evolve(log_harm=min(0.0, evidence.log_harm))
         if trusted is not None:
-            trusted = replace(trusted, log_harm=min(0.0, trusted.log_harm))
+            trusted = trusted.evolve(log_harm=min(0.0, trusted.log_harm))
     if record.paused is not None and record.paused.reason == "sample_ratio":
-        evidence = replace(evidence, subset=None)
-    evidence = replace(evidence, trusted=trusted)
+        evidence = evidence.evolve(subset=None)
+    evidence = evidence.evolve(trusted=trusted)
     if approved:
         record = replace(record, approved=record.approved | {record.step_index})
     record = replace(

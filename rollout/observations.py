@@ -7,9 +7,10 @@ Payloads are what gateways and workers appended. Whatever is not as agreed raise
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from math import isfinite
 from typing import Any
+
+from msgspec.structs import replace
 
 from rollout.evidence import RECENT, MetricEvidence, Reading
 from rollout.spec import MetricSpec
@@ -34,6 +35,7 @@ WINDOW_METRICS = frozenset({"error_rate", "timeout_rate"})
 """Metrics that gateways count on every request. Latency joins them where the spec has an SLO."""
 
 _WORST = 5
+_BITS = (0, 1)
 _NOT_BINARY = frozenset({"judge_win_rate", *RELATIVE_METRICS})
 _VALUES = {"latency": "latency", "ttft": "ttft", "inter_token_latency": "inter_token"}
 _NO_VERDICT = {"error": "e", "budget_exhausted": "b"}
@@ -53,18 +55,26 @@ def failures_of(
     if name in _NOT_BINARY:
         return None
     both = payload["failures"].get(name)
-    if both is None and name in _VALUES:
-        values = payload["values"].get(_VALUES[name])
-        limit = _latency_limit(metric, known)
-        if values is None or limit is None or None in values:
-            return None
-        return int(values[0] > limit), int(values[1] > limit)
-    if both is None or both[0] is None or both[1] is None:
+    if both is None:
+        return _above_limit(metric, known, payload) if name in _VALUES else None
+    baseline, candidate = both[0], both[1]
+    if baseline is None or candidate is None:
         return None
-    baseline, candidate = _bit(both[0]), _bit(both[1])
-    return (
-        (1 - baseline, 1 - candidate) if metric.direction == "decrease" else (baseline, candidate)
-    )
+    if baseline not in _BITS or candidate not in _BITS:
+        raise ValueError(f"{both!r} is not 0 or 1 for each arm")
+    if metric.direction == "decrease":
+        return 1 - int(baseline), 1 - int(candidate)
+    return int(baseline), int(candidate)
+
+
+def _above_limit(
+    metric: MetricSpec, known: MetricEvidence, payload: Mapping[str, Any]
+) -> tuple[int, int] | None:
+    values = payload["values"].get(_VALUES[metric.name])
+    limit = _latency_limit(metric, known)
+    if values is None or limit is None or None in values:
+        return None
+    return int(values[0] > limit), int(values[1] > limit)
 
 
 def difference_of(
@@ -142,7 +152,7 @@ def with_latency(
     values = payload["values"].get(_VALUES[metric.name])
     if values is None or values[0] is None:
         return known
-    return replace(known, threshold=known.threshold.update(float(values[0])))
+    return known.evolve(threshold=known.threshold.update(float(values[0])))
 
 
 def with_live_latency(
@@ -154,7 +164,7 @@ def with_live_latency(
     value = payload["values"].get(_VALUES[metric.name])
     if value is None:
         return known
-    return replace(known, threshold=known.threshold.update(float(value)))
+    return known.evolve(threshold=known.threshold.update(float(value)))
 
 
 def ranked_worst(
@@ -191,9 +201,9 @@ def with_reading(known: MetricEvidence, payload: Mapping[str, Any], *, at: float
     error, value = payload.get("error"), payload.get("value")
     if error is not None or value is None or not isfinite(value):
         reading = replace(before, error=str(error or "Prometheus gave no value"))
-        return replace(known, reading=reading)
+        return known.evolve(reading=reading)
     breaches = before.breaches + 1 if _bit(payload["breached"]) else 0
-    return replace(known, reading=Reading(value=float(value), at=at, breaches=breaches))
+    return known.evolve(reading=Reading(value=float(value), at=at, breaches=breaches))
 
 
 def count_of(arm: Mapping[str, Any], name: str) -> int:
@@ -205,6 +215,6 @@ def count_of(arm: Mapping[str, Any], name: str) -> int:
 
 
 def _bit(value: Any) -> int:
-    if value not in (0, 1):
+    if value not in _BITS:
         raise ValueError(f"{value!r} is neither 0 nor 1")
     return int(value)

@@ -105,7 +105,7 @@ def with_capital(
     earned = reallocated(_trusted_only(before), _trusted_only(after), spec, shared).log_harm
     if earned == after.trusted.log_harm:
         return after
-    return after.evolve(trusted=replace(after.trusted, log_harm=earned))
+    return after.evolve(trusted=after.trusted.evolve(log_harm=earned))
 
 
 def _trusted_only(state: EvidenceState) -> EvidenceState:

@@ -5,9 +5,10 @@ Everything here is plain JSON made of the evidence, so that a receipt can be rec
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from math import ceil, isfinite, log
 from typing import Any
+
+from msgspec.structs import asdict
 
 from rollout.assessment import Assessment, assess, combined_harm, samples_needed
 from rollout.evidence import EvidenceState

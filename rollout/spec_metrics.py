@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
@@ -92,6 +93,9 @@ _DIRECTED = ("refusal_rate", "escalation_rate", "abstention_rate", "tool_call_ra
 _RESERVED = ("guardrails",)
 _CUSTOM_NAME = r"^[a-z][a-z0-9_]{0,62}$"
 _BUILT_IN = list(get_args(MetricName))
+
+
+_CRITICAL_WEIGHT = 8.0
 
 
 class MetricSpec(Section):
@@ -223,6 +227,13 @@ class MetricSpec(Section):
     def is_guardrail(self) -> bool:
         """Whether the metric can roll back and must be proven, or as a limit holds."""
         return self.role == "guardrail"
+
+    @cached_property
+    def harm_weight(self) -> float:
+        """The metric's part in the rollback decision: none for a signal, and for a limit."""
+        if not self.is_guardrail or self.is_threshold:
+            return 0.0
+        return _CRITICAL_WEIGHT if self.critical else 1.0
 
     @property
     def is_threshold(self) -> bool:

@@ -7,10 +7,11 @@ drawn: Horvitz and Thompson 1952, normalised as by Hájek.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from math import inf, sqrt
 from statistics import NormalDist
 from typing import Any, NamedTuple
+
+from msgspec import Struct
 
 from rollout.statistics.bets import checked
 
@@ -28,8 +29,7 @@ class Corrected(NamedTuple):
     trust: float
 
 
-@dataclass(frozen=True)
-class Labels:
+class Labels(Struct, frozen=True):
     """Sums over pairs with a label Y and a judge's score f, and over all judged pairs.
 
     `weighted` has weight 1/π, `squared` weight 1/π², π the probability of being drawn; `judged` is

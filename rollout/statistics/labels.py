@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from functools import cached_property
 from math import ceil, log, log1p, sqrt
 from typing import Any, NamedTuple, Self
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from rollout.statistics.bets import checked, design_bet, log_mean_exp
 from rollout.statistics.combine import log_threshold
@@ -32,8 +34,7 @@ class Look(NamedTuple):
     labels: Labels
 
 
-@dataclass(frozen=True)
-class LabelState:
+class LabelState(Struct, frozen=True, dict=True):
     """E-process on the win rate by people, H0 "E[Y | past] <= 1/2 - margin", and intervals.
 
     Y in {0, ½, 1} is a person's verdict on a pair, 1 where the candidate is better; f in [0, 1] the

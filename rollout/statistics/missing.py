@@ -9,9 +9,11 @@ of all tables with the same margins that are no likelier than the one seen).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import astuple, dataclass, replace
 from math import exp, lgamma
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import astuple, replace
 
 __all__ = ["VerdictCounts", "fisher_exact", "missing_differently"]
 
@@ -20,8 +22,7 @@ ALPHA = 0.001
 alarm holds a rollout, it never decides one."""
 
 
-@dataclass(frozen=True, slots=True)
-class VerdictCounts:
+class VerdictCounts(Struct, frozen=True):
     """Pairs with a verdict and without, of those that were to have one.
 
     ``score`` is the sum of the given scores, each in [-1, 1]. ``longer_given`` and

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property, lru_cache
 from math import exp, floor, log, log1p, sqrt
 from typing import Any, Literal, NamedTuple, Self, get_args
+
+from msgspec import Struct
 
 from rollout.statistics.bets import MAX_STAKE, checked
 from rollout.statistics.combine import log_threshold
@@ -27,8 +28,8 @@ PRIOR_SQUARES = 0.25
 class HarmBets(NamedTuple):
     """Capital on harm: on fixed ``stakes``, and by ``design`` on each of :data:`EFFECTS`."""
 
-    stakes: tuple[float, ...]
-    weights: tuple[float, ...]
+    stakes: tuple[float, float, float]
+    weights: tuple[float, float, float]
     design: tuple[float, float, float]
 
 
@@ -47,17 +48,31 @@ HARM_BETS: dict[Kind, HarmBets] = {
     "mean": AMOUNT_BETS,
 }
 
-_LOGS: dict[tuple[float, ...], dict[float, tuple[float, ...]]] = {
-    bets.stakes: {
-        index / _LATTICE: tuple(log1p(bet * index / _LATTICE) for bet in bets.stakes)
+_OfValue = dict[float, tuple[float, float, float]]
+
+
+def _harm(bets: HarmBets) -> tuple[_OfValue, float, float, float, float, float, float, float]:
+    """Return the logs of what the stakes earn on each point of the lattice, the shares, their sum.
+
+    The shares are those of the three stakes and of the three design bets.
+    """
+    low, middle, high = bets.stakes
+    of_value = {
+        index / _LATTICE: (
+            log1p(low * index / _LATTICE),
+            log1p(middle * index / _LATTICE),
+            log1p(high * index / _LATTICE),
+        )
         for index in range(-_LATTICE, _LATTICE + 1)
     }
-    for bets in (FAILURE_BETS, AMOUNT_BETS)
-}
+    shares = (*bets.weights, *bets.design)
+    return (of_value, *bets.weights, *bets.design, sum(shares))
 
 
-@dataclass(frozen=True)
-class PairedState:
+_HARM = {kind: _harm(bets) for kind, bets in HARM_BETS.items()}
+
+
+class PairedState(Struct, frozen=True, dict=True):
     """Two e-processes on the mean of paired differences: harm and non-inferiority.
 
     Kinds of difference:
@@ -67,6 +82,8 @@ class PairedState:
     - `score`: the judge's s in [-1, 1] from the candidate's point of view; δ on the win-rate scale
       (0.05 = a win rate of 0.45), so the margin on the mean of s is 2δ.
     - `mean`: a difference scaled to [-1, 1], positive when the candidate is worse; δ absolute.
+
+    `differing` holds the weight on each point of a lattice but 0, sorted, `agreed` that on 0.
 
     A mean over a cluster (one conversation) may stand for a single difference in every kind.
 
@@ -85,7 +102,7 @@ class PairedState:
     mean as it is.
 
     Domain: differences in [-1, 1], any dependence between them as long as the null hypothesis
-    holds given the past. Source: arXiv 2010.09686. About 3 µs an update.
+    holds given the past. Source: arXiv 2010.09686. `make bench-evidence` measures updates.
     """
 
     kind: Kind
@@ -93,9 +110,10 @@ class PairedState:
     n: int = 0
     total: float = 0.0
     squares: float = 0.0
-    counts: tuple[tuple[float, float], ...] = ()
-    harm_bets: tuple[float, ...] = (0.0, 0.0, 0.0)
-    non_inferior_bets: tuple[float, ...] = (0.0, 0.0, 0.0)
+    agreed: float = 0.0
+    differing: tuple[tuple[float, float], ...] = ()
+    harm_bets: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    non_inferior_bets: tuple[float, float, float] = (0.0, 0.0, 0.0)
 
     @classmethod
     def start(cls, *, kind: Kind, margin: float) -> Self:
@@ -112,41 +130,46 @@ class PairedState:
         """State after one more pair. Raises ValueError for a difference outside [-1, 1]."""
         # Written out for speed: every pair comes here once a metric and segment. The stakes are
         # those of `bets.design_bet`.
-        sign, margin, (four_1, two_1), (four_2, two_2), (four_3, two_3) = _design(
-            self.kind, self.margin
-        )
-        worse = sign * checked("difference", difference, -1.0, 1.0, closed=True)
-        n = self.n + 1
-        moment = (self.squares + PRIOR_SQUARES) / n
+        if not -1.0 <= difference <= 1.0:
+            checked("difference", difference, -1.0, 1.0, closed=True)
+        kind, margin = self.kind, self.margin
+        sign, scaled, four_1, two_1, four_2, two_2, four_3, two_3 = _design(kind, margin)
+        worse, n, squares, harm = sign * difference, self.n + 1, self.squares, self.harm_bets
+        moment = (squares + PRIOR_SQUARES) / n
         square = moment * moment
-        stake_1 = min((sqrt(square + four_1) - moment) / two_1, MAX_STAKE)
-        stake_2 = min((sqrt(square + four_2) - moment) / two_2, MAX_STAKE)
-        stake_3 = min((sqrt(square + four_3) - moment) / two_3, MAX_STAKE)
-        harm = self.harm_bets
-        if worse:  # a bet on harm neither wins nor loses where the arms agree
-            harm = (
-                harm[0] + log1p(stake_1 * worse),
-                harm[1] + log1p(stake_2 * worse),
-                harm[2] + log1p(stake_3 * worse),
-            )
-        proof, gain = self.non_inferior_bets, margin - worse
-        changed = object.__new__(type(self))
-        changed.__dict__.update(
-            kind=self.kind,
-            margin=self.margin,
-            n=n,
-            total=self.total + worse,
-            squares=self.squares + worse * worse,
-            counts=_counted(self.counts, worse),
-            harm_bets=harm,
-            non_inferior_bets=(
-                proof[0] + log1p(stake_1 * gain),
-                proof[1] + log1p(stake_2 * gain),
-                proof[2] + log1p(stake_3 * gain),
-            ),
+        stake_1 = (sqrt(square + four_1) - moment) / two_1
+        if stake_1 > MAX_STAKE:
+            stake_1 = MAX_STAKE
+        stake_2 = (sqrt(square + four_2) - moment) / two_2
+        if stake_2 > MAX_STAKE:
+            stake_2 = MAX_STAKE
+        stake_3 = (sqrt(square + four_3) - moment) / two_3
+        if stake_3 > MAX_STAKE:
+            stake_3 = MAX_STAKE
+        first, second, third = self.non_inferior_bets
+        gain = scaled - worse
+        proof = (
+            first + log1p(stake_1 * gain),
+            second + log1p(stake_2 * gain),
+            third + log1p(stake_3 * gain),
         )
-        if not worse and "log_e_harm" in self.__dict__:
-            changed.__dict__["log_e_harm"] = self.__dict__["log_e_harm"]
+        if worse:
+            first, second, third = harm
+            harm = (
+                first + log1p(stake_1 * worse),
+                second + log1p(stake_2 * worse),
+                third + log1p(stake_3 * worse),
+            )
+            total, squares = self.total + worse, squares + worse * worse
+            agreed, differing = _counted(self.agreed, self.differing, worse)
+            return type(self)(kind, margin, n, total, squares, agreed, differing, harm, proof)
+        # A bet on harm neither wins nor loses where the arms agree.
+        changed = type(self)(
+            kind, margin, n, self.total, squares, self.agreed + 1.0, self.differing, harm, proof
+        )
+        known = self.__dict__.get("log_e_harm")
+        if known is not None:
+            changed.__dict__["log_e_harm"] = known
         return changed
 
     def update_many(self, differences: Iterable[float]) -> Self:
@@ -159,21 +182,41 @@ class PairedState:
     @cached_property
     def log_e_harm(self) -> float:
         """Natural log of the e-value against "the candidate is not worse"."""
-        bets = HARM_BETS[self.kind]
-        of_value = _LOGS[bets.stakes]
+        of_value, one_s, two_s, three_s, half, whole, double, total = _HARM[self.kind]
         first = second = third = 0.0
-        for value, count in self.counts:
+        for value, count in self.differing:
             one, two, three = of_value[value]
             first += count * one
             second += count * two
             third += count * three
-        logs = (first, second, third, *self.harm_bets)
-        return _log_mean(logs, (*bets.weights, *bets.design))
+        of_half, of_whole, of_double = self.harm_bets
+        top = max(first, second, third, of_half, of_whole, of_double)
+        mean = (
+            one_s * exp(first - top)
+            + two_s * exp(second - top)
+            + three_s * exp(third - top)
+            + half * exp(of_half - top)
+            + whole * exp(of_whole - top)
+            + double * exp(of_double - top)
+        )
+        return top + log(mean / total)
 
-    @cached_property
+    @property
     def log_e_non_inferior(self) -> float:
         """Natural log of the e-value against "the candidate is worse by the margin or more"."""
-        return _log_mean(self.non_inferior_bets, NON_INFERIOR_WEIGHTS)
+        # Written out, as `update` is.
+        one, two, three = self.non_inferior_bets
+        top = one if one > two else two
+        if three > top:
+            top = three
+        of_one, of_two, of_three = NON_INFERIOR_WEIGHTS
+        mean = of_one * exp(one - top) + of_two * exp(two - top) + of_three * exp(three - top)
+        return top + log(mean)
+
+    @property
+    def counts(self) -> tuple[tuple[float, float], ...]:
+        """How much lies on each point of the lattice, sorted: `differing`, and 0 with `agreed`."""
+        return _added(self.differing, 0.0, self.agreed) if self.agreed else self.differing
 
     @property
     def mean(self) -> float:
@@ -215,14 +258,18 @@ class PairedState:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
         """State from a document of `to_json`. Raises KeyError when a field is missing."""
-        return replace(
-            cls.start(kind=document["kind"], margin=document["margin"]),
+        empty = cls.start(kind=document["kind"], margin=document["margin"])
+        counts = [(float(value), float(count)) for value, count in document["counts"]]
+        return cls(
+            kind=empty.kind,
+            margin=empty.margin,
             n=int(document["n"]),
             total=float(document["total"]),
             squares=float(document["squares"]),
-            counts=tuple((float(value), float(count)) for value, count in document["counts"]),
-            harm_bets=tuple(map(float, document["harm_bets"])),
-            non_inferior_bets=tuple(map(float, document["non_inferior_bets"])),
+            agreed=sum(count for value, count in counts if not value),
+            differing=tuple(each for each in counts if each[0]),
+            harm_bets=_three(document["harm_bets"]),
+            non_inferior_bets=_three(document["non_inferior_bets"]),
         )
 
     @property
@@ -234,42 +281,49 @@ class PairedState:
         return 2 * self.margin if self.kind == "score" else self.margin
 
 
-def _log_mean(logs: tuple[float, ...], shares: tuple[float, ...]) -> float:
-    """`bets.log_mean_exp` for what needs no check: every pair comes here twice a metric."""
-    top = max(logs)
-    mean = sum([share * exp(each - top) for share, each in zip(shares, logs, strict=True)])
-    return top + log(mean / sum(shares))
-
-
-_Effect = tuple[float, float]
-
-
 @lru_cache(maxsize=256)
-def _design(kind: Kind, margin: float) -> tuple[float, float, _Effect, _Effect, _Effect]:
+def _design(
+    kind: Kind, margin: float
+) -> tuple[float, float, float, float, float, float, float, float]:
     """Return the sign, the scaled margin, and of each effect 4·effect² and 2·effect."""
     state = PairedState(kind, margin)
     scaled = state._scaled_margin  # noqa: SLF001 - its own class's
-    first, second, third = (
-        (4 * effect * effect, 2 * effect) for effect in (scaled * factor for factor in EFFECTS)
+    first, second, third = (scaled * factor for factor in EFFECTS)
+    return (
+        state._sign,  # noqa: SLF001
+        scaled,
+        *(4 * first * first, 2 * first),
+        *(4 * second * second, 2 * second),
+        *(4 * third * third, 2 * third),
     )
-    return state._sign, scaled, first, second, third  # noqa: SLF001
 
 
-def _counted(
-    counts: tuple[tuple[float, float], ...], value: float
-) -> tuple[tuple[float, float], ...]:
-    """Return counts on the lattice with one value more, divided linearly over its neighbours."""
+_Counts = tuple[tuple[float, float], ...]
+
+
+def _counted(agreed: float, counts: _Counts, value: float) -> tuple[float, _Counts]:
+    """Count one value more, other than 0, divided linearly over its neighbours on the lattice."""
     position = value * _LATTICE
     below = floor(position)
     upper = position - below
-    if upper > 0.0:
-        return _added(_added(counts, below / _LATTICE, 1.0 - upper), (below + 1) / _LATTICE, upper)
-    return _added(counts, below / _LATTICE, 1.0)
+    if upper <= 0.0:
+        return agreed, _added(counts, value, 1.0)
+    low, high = below / _LATTICE, (below + 1) / _LATTICE
+    if below == 0:
+        return agreed + (1.0 - upper), _added(counts, high, upper)
+    if below == -1:
+        return agreed + upper, _added(counts, low, 1.0 - upper)
+    place = bisect_left(counts, (low,))
+    after = counts[place:]
+    here = above = 0.0
+    if after and after[0][0] == low:
+        here, after = after[0][1], after[1:]
+    if after and after[0][0] == high:
+        above, after = after[0][1], after[1:]
+    return agreed, (*counts[:place], (low, here + (1.0 - upper)), (high, above + upper), *after)
 
 
-def _added(
-    counts: tuple[tuple[float, float], ...], point: float, weight: float
-) -> tuple[tuple[float, float], ...]:
+def _added(counts: _Counts, point: float, weight: float) -> _Counts:
     """Return sorted counts with so much more on one point of the lattice."""
     place = bisect_left(counts, (point,))
     if place < len(counts) and counts[place][0] == point:
@@ -277,3 +331,8 @@ def _added(
             return ((point, counts[0][1] + weight),)
         return (*counts[:place], (point, counts[place][1] + weight), *counts[place + 1 :])
     return (*counts[:place], (point, weight), *counts[place:])
+
+
+def _three(values: Sequence[float]) -> tuple[float, float, float]:
+    one, two, three = map(float, values)
+    return one, two, three

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import accumulate
 from math import ceil, inf, log
 from typing import Any, Self
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from rollout.statistics.bets import DISPLAY_RATIOS, checked, tilt_mixture
 from rollout.statistics.combine import log_threshold
@@ -19,8 +20,7 @@ _SMALLEST = 1e-6
 _INVERSE_RATIOS = tuple(1 / ratio for ratio in DISPLAY_RATIOS)
 
 
-@dataclass(frozen=True)
-class QuantileState:
+class QuantileState(Struct, frozen=True, dict=True):
     """Running quantile of non-negative values, such as latencies in seconds, in bounded space.
 
     Values are counted in buckets that grow by 2%, so the quantile is right within 2% (the idea of
@@ -50,19 +50,24 @@ class QuantileState:
         if not 0 <= value < inf:
             raise ValueError(f"value must be finite and not negative, not {value!r}")
         bucket = ceil(log(max(value, _SMALLEST)) / _LOG_GROWTH)
-        place = bisect_left(self.buckets, (bucket,))
-        before, after, count = self.buckets[:place], self.buckets[place:], 0
-        if after and after[0][0] == bucket:
-            count, after = after[0][1], after[1:]
-        return replace(self, n=self.n + 1, buckets=(*before, (bucket, count + 1), *after))
+        buckets = self.buckets
+        place = after = bisect_left(buckets, (bucket,))
+        count = 1
+        if place < len(buckets) and buckets[place][0] == bucket:
+            count, after = buckets[place][1] + 1, place + 1
+        buckets = (*buckets[:place], (bucket, count), *buckets[after:])
+        return type(self)(self.quantile, self.min_observations, self.n + 1, buckets)
 
     @cached_property
     def threshold(self) -> float | None:
         """The quantile of the values so far, or None while there are too few."""
         if self.n < self.min_observations:
             return None
-        ranks = list(accumulate([count for _, count in self.buckets]))
-        place = bisect_left(ranks, self.quantile * self.n)
+        # The lowest bucket up to which there are enough: from above, as quantiles of time are high.
+        rank, enough, place = self.n, self.quantile * self.n, len(self.buckets)
+        while rank >= enough:
+            place -= 1
+            rank -= self.buckets[place][1]
         return float(_GROWTH ** self.buckets[place][0])
 
     def exceeds(self, value: float) -> bool | None:

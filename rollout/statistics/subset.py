@@ -8,6 +8,8 @@ from functools import cached_property
 from math import lgamma, log, pi
 from typing import Any, Self
 
+from msgspec import Struct
+
 __all__ = ["SegmentShare", "SubsetState"]
 
 _OTHER = ""
@@ -30,8 +32,7 @@ class SegmentShare:
         return abs(self.compared - self.drawn) / least if least else 0.0
 
 
-@dataclass(frozen=True)
-class SubsetState:
+class SubsetState(Struct, frozen=True, dict=True):
     """Sequential test of H0 "whether a drawn pair is dropped does not depend on its segment".
 
     ``counts`` holds ``(segment, compared, dropped)``, at most ``limit`` segments told apart and all

@@ -1,8 +1,10 @@
 """What it costs to fold one pair into the evidence: `python tests/benchmarks/bench_evidence.py`.
 
 Folds seeded pairs with the ten default metrics, overall and in a segment, in blocks, and reports
-the fastest and the median block in microseconds a pair, beside one decision on what was folded.
-Writes `build/bench/evidence.json` and ends with status 1 when the median pair misses its goal.
+the fastest and the median block in microseconds of CPU a pair, beside one decision on what was
+folded. Also with users, whose pairs count as one, and with a judge that is examined: then each
+verdict is on trial until the end of a window, and the pair is folded with it and without. Writes
+`build/bench/evidence.json` and ends with status 1 when the median pair misses its goal.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 from statistics import median
-from time import perf_counter
+from time import thread_time
 from typing import Any
 
 from rich.console import Console
@@ -49,7 +51,7 @@ def spec(*, segments: bool, clusters: str = "mean") -> RolloutSpec:
     )
 
 
-def pair(rng: Random, number: int, *, users: int) -> Evidence:
+def pair(rng: Random, number: int, *, users: int, watched: bool) -> Evidence:
     """Return one pair of an equal candidate: scores with ties, rare failures, latencies, tokens."""
     failures = {name: [int(rng.random() < 0.01), int(rng.random() < 0.01)] for name in CHECKS}
     values = {
@@ -65,24 +67,39 @@ def pair(rng: Random, number: int, *, users: int) -> Evidence:
         "score": rng.choice([-1.0, -0.5, 0.0, 0.0, 0.5, 1.0]),
         "failures": failures,
         "values": values,
+        "watched": watched,
     }
     return Evidence("pair", float(number), payload, segment="billing")
 
 
-def fold_cost(asked: RolloutSpec, *, blocks: int, size: int, users: int = 0) -> dict[str, float]:
-    """Return the fastest and the median block in microseconds a pair, and one decision's cost."""
+def passed(number: int) -> Evidence:
+    """Return the end of a window of which the judge has passed the control pairs."""
+    payload = {"window": number, "result": "pass", "limit": 1000}
+    return Evidence("judge_health", float(number), payload)
+
+
+def fold_cost(
+    asked: RolloutSpec, *, blocks: int, size: int, users: int = 0, watched: bool = False
+) -> dict[str, float]:
+    """Return the fastest and the median block in microseconds a pair, and one decision's cost.
+
+    Where the judge is watched, each block ends with a window.
+    """
     rng = Random(20_260)
     state = start_evidence(asked)
-    facts = list(enumerate((pair(rng, n, users=users) for n in range(1, blocks * size + 1)), 1))
+    pairs = [pair(rng, n, users=users, watched=watched) for n in range(1, blocks * size + 1)]
     status = Status(plan(asked)[0].phase, plan(asked)[0], is_last=False, step_started_at=0.0)
     costs, decisions = [], []
     for block in range(blocks):
-        began = perf_counter()
-        state = fold(state, facts[block * size : (block + 1) * size], asked)
-        folded = perf_counter()
+        began = thread_time()
+        facts = enumerate(pairs[block * size : (block + 1) * size], state.last_seq + 1)
+        state = fold(state, facts, asked)
+        folded = thread_time()
         decide(state, asked, status, 1e9, with_verdicts=False)
         costs.append((folded - began) / size * 1e6)
-        decisions.append((perf_counter() - folded) * 1e6)
+        decisions.append((thread_time() - folded) * 1e6)
+        if watched:
+            state = fold(state, [(state.last_seq + 1, passed(block + 1))], asked)
     return {"min_us": min(costs), "median_us": median(costs), "decision_us": median(decisions)}
 
 
@@ -97,6 +114,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "10 metrics, one segment": {"segments": True},
         "10 metrics, no segments": {"segments": False},
         "10 metrics, one segment, 500 users": {"segments": True, "users": 500},
+        "10 metrics, one segment, judge on trial": {"segments": True, "watched": True},
+        "the same, 500 users": {"segments": True, "users": 500, "watched": True},
     }
     console = Console(highlight=False, soft_wrap=True)
     results: list[dict[str, Any]] = []
@@ -106,11 +125,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             blocks=asked.blocks,
             size=asked.size,
             users=case.get("users", 0),
+            watched=case.get("watched", False),
         )
         met = cost["median_us"] < GOAL_US
         results.append({"name": name, "goal": f"< {GOAL_US:g}", "met": met, **cost})
         console.print(
-            f"{name:36} {cost['median_us']:7.1f} us a pair at the median, {cost['min_us']:7.1f} at "
+            f"{name:40} {cost['median_us']:7.1f} us a pair at the median, {cost['min_us']:7.1f} at "
             f"best; a decision {cost['decision_us']:7.1f} us"
         )
     environment = {

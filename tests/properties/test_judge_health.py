@@ -9,6 +9,7 @@ from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from gateway.store.evidence import Evidence
 from rollout.evidence import EvidenceState, start_evidence
@@ -114,7 +115,9 @@ def _unheard(every: Iterable[Evidence], *, quarantined: bool) -> list[Evidence]:
 def _told_apart(state: EvidenceState) -> Any:
     """All of a state but the counts of verdicts that did not count."""
     assert state.judge_health is not None
-    return replace(state, judge_health=replace(state.judge_health, dropped=0, lost=())).to_json()
+    return state.evolve(
+        judge_health=structs.replace(state.judge_health, dropped=0, lost=())
+    ).to_json()
 
 
 @given(facts, facts, facts)
@@ -145,8 +148,8 @@ def test_passing_is_as_if_nobody_had_asked(before: list[Evidence], after: list[E
         )
     )
     assert examined.trusted is None
-    assert replace(examined, judge_health=None, last_seq=0, clock=0).to_json() == (
-        replace(plain, last_seq=0, clock=0).to_json()
+    assert examined.evolve(judge_health=None, last_seq=0, clock=0).to_json() == (
+        plain.evolve(last_seq=0, clock=0).to_json()
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from math import exp, log
 from typing import Any
 
@@ -156,7 +155,7 @@ def test_only_who_resumes_after_harm_forgives_it(case: Make, why: str, left: flo
         step_index=0,
         paused=Paused(why, "harm", Phase.SHADOWING, 1.0),
         revision=3,
-        evidence=replace(c.evidence, log_harm=3.5),
+        evidence=c.evidence.evolve(log_harm=3.5),
         epoch=0,
         salt="salt",
         approved=frozenset(),

@@ -9,6 +9,7 @@ from typing import Any
 
 import jsonschema_rs
 import pytest
+from msgspec import structs
 
 from gateway.errors import SpecError
 from gateway.store.evidence import Evidence
@@ -399,7 +400,7 @@ def test_value_that_cannot_be_read_holds_a_live_step_and_then_pauses(case: Make)
     assert _verdict(c, "gpu_cache").verdict == "error"
     c.status = replace(c.status, step_started_at=NOW - 10_000)
     c.add(c.pair())
-    c.evidence = replace(c.evidence, metrics=_stale(c.evidence))
+    c.evidence = c.evidence.evolve(metrics=_stale(c.evidence))
     decision = _decide(c)
     assert (decision.action, decision.pause_reason) == ("pause", "no_data")
     assert "gpu_cache could not be read" in decision.reason
@@ -408,8 +409,8 @@ def test_value_that_cannot_be_read_holds_a_live_step_and_then_pauses(case: Make)
 def _stale(evidence: EvidenceState) -> dict[str, Any]:
     known = evidence.metrics["gpu_cache"]
     assert known.reading is not None
-    reading = replace(known.reading, at=NOW - 9_000)
-    return {**evidence.metrics, "gpu_cache": replace(known, reading=reading)}
+    reading = structs.replace(known.reading, at=NOW - 9_000)
+    return {**evidence.metrics, "gpu_cache": known.evolve(reading=reading)}
 
 
 def test_signal_with_a_limit_only_warns(case: Make) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -25,7 +24,7 @@ def _win_rate(c: Any) -> Any:
 
 def _judge_recovered(c: Any) -> None:
     """Let the errors be long ago, so that nothing but the missing verdicts can hold."""
-    c.evidence = replace(c.evidence, recent="v" * 100)
+    c.evidence = c.evidence.evolve(recent="v" * 100)
 
 
 def test_few_missing_verdicts_change_nothing(case: Make) -> None:

@@ -343,7 +343,7 @@ def test_pairs_that_were_lost_unfairly_hold_or_pause(case: Make, setting: str, a
     c.prove()
     lost = {"a": {"expired": 4}, "b": {"expired": 4}}
     fair = SubsetState().update("a", compared=600).update("b", compared=60)
-    c.evidence = replace(c.evidence, subset=fair)
+    c.evidence = c.evidence.evolve(subset=fair)
     c.add(Evidence("dropped", NOW, {"segments": lost}))
     assert _decide(c).action == "advance"
     c.add(Evidence("dropped", NOW, {"segments": {"b": {"over_size": 60}}}))
@@ -359,7 +359,7 @@ def test_a_loss_that_is_proven_but_small_does_not_hold(case: Make) -> None:
     c.prove()
     subset = SubsetState().update("a", compared=50_000).update("b", compared=4900, dropped=100)
     assert subset.log_e > 7
-    c.evidence = replace(c.evidence, subset=subset)
+    c.evidence = c.evidence.evolve(subset=subset)
     assert _decide(c).action == "advance"
 
 
@@ -525,7 +525,7 @@ def test_bake_needs_no_pairs(case: Make) -> None:
     c.prove()
     c.enter(3, ago=59)
     c.status = replace(c.status, step_started_at=NOW - 61)
-    c.evidence = replace(c.evidence, last_pair_at=NOW - 500)
+    c.evidence = c.evidence.evolve(last_pair_at=NOW - 500)
     c.add(c.window(candidate=980, baseline=20), *(c.check() for _ in range(100)))
     assert _decide(c).action == "succeed"
 
@@ -619,7 +619,7 @@ def test_timed_pause_needs_no_facts_to_pass(case: Make) -> None:
     c = case(steps=steps)
     c.prove()
     c.enter(1, ago=301)
-    c.evidence = replace(c.evidence, clock=NOW - 300)
+    c.evidence = c.evidence.evolve(clock=NOW - 300)
     assert _decide(c).action == "advance"
 
 
