@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, func, select, update
 
 from gateway.errors import Conflict, NotFound
@@ -52,7 +53,10 @@ def create(
     generation: int,
     now: float,
 ) -> Record:
-    """Write a new generation, pending, and return its record."""
+    """Write a new generation, pending, and return its record.
+
+    Raises :class:`Conflict` where somebody else has written it meanwhile.
+    """
     row = RolloutRow(
         name=spec.name,
         generation=generation,
@@ -74,7 +78,12 @@ def create(
         updated_at=now,
     )
     session.add(row)
-    session.flush()
+    try:
+        session.flush()
+    except IntegrityError:
+        raise Conflict(
+            f"rollout {spec.name!r} was applied by someone else meanwhile; read it again"
+        ) from None
     return Record.from_row(row)
 
 

@@ -10,6 +10,7 @@ from sqlmodel import select
 
 from gateway.errors import Conflict, NotFound, SpecError, TransitionError
 from gateway.store.tables import AuditRow
+from rollout import service
 from rollout.service import Actor
 from rollout.states import Phase
 
@@ -153,6 +154,15 @@ def test_stale_revision_is_a_conflict_and_changes_nothing(world: Any) -> None:
     with pytest.raises(Conflict, match=f"not {seen}"):
         world.service.abort("bot-v2", actor=ALICE, if_revision=seen)
     assert world.record().phase is Phase.PAUSED
+
+
+def test_two_who_apply_at_once_are_a_conflict(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who read before the other had written is told so, and one generation is there."""
+    first = world.apply(start=False)
+    monkeypatch.setattr(service, "latest", lambda session, name: None)
+    with pytest.raises(Conflict, match="applied by someone else meanwhile; read it again"):
+        world.apply(start=False)
+    assert world.record() == first
 
 
 def test_abort_wins_over_the_automation(world: Any) -> None:
