@@ -1,7 +1,8 @@
 """Windows in the store: claimed by one worker under a lease, ended in one transaction, once.
 
 What a window came to, every pair asked for it, and the fact that the controller folds are written
-together. A worker that lost its lease meets a row that is no longer its own and changes nothing.
+together; of a judge that failed nothing is kept for later pairs. A worker that lost its lease meets
+a row that is no longer its own and changes nothing.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from gateway.store.evidence import Evidence, append_evidence
 from gateway.store.tables import JudgeAnchorRow, JudgeHealthRow, JudgeWindowRow, JudgmentRow
 from shadow.health.examination import Asked, Examination
 from shadow.health.trial import Levels, start_levels
+from shadow.judge.cache import forget_verdicts
 
 __all__ = [
     "Ended",
@@ -141,6 +143,7 @@ def finish_window(store: Store, window: Window, ended: Ended, *, now: float) -> 
         session.add_all(_row(window, each, ended.rubric, now) for each in every)
         session.flush()
         _keep_first(store, session, ended, now)
+        _forget_doubtful(session, window, every, examination.result)
         if examination.result != "not_run":
             payload = {
                 "window": window.number,
@@ -276,6 +279,24 @@ def _row(window: Window, asked: Asked, rubric: str, now: float) -> JudgeHealthRo
         rubric=rubric,
         at=now,
     )
+
+
+def _forget_doubtful(session: Session, window: Window, asked: Sequence[Asked], result: str) -> None:
+    """Forget the kept verdicts of a judge that failed: since its last window, until it passes."""
+    before = session.exec(
+        select(JudgeWindowRow.result, JudgeWindowRow.finished_at)
+        .where(
+            JudgeWindowRow.rollout_id == window.rollout_id,
+            col(JudgeWindowRow.window) < window.number,
+            col(JudgeWindowRow.result).in_(("pass", "fail")),
+        )
+        .order_by(col(JudgeWindowRow.window).desc())
+        .limit(1)
+    ).first()
+    last, ended_at = before or (None, None)
+    if result == "fail" or (result == "pass" and last == "fail"):
+        models = {each.model for each in asked if each.model}
+        forget_verdicts(session, models, since=ended_at or 0.0)
 
 
 def _keep_first(store: Store, session: Session, ended: Ended, now: float) -> None:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlmodel import Session
+from sqlmodel import Session, col, delete
 
 from gateway.store.engine import Store
 from gateway.store.tables import JudgeCacheRow
@@ -108,6 +108,19 @@ def keep_payload(store: Store, key: str, payload: dict[str, Any], *, now: float)
             .values(key=key, payload=payload, created_at=now)
             .on_conflict_do_nothing(index_elements=["key"])
         )
+
+
+def forget_verdicts(session: Session, models: Collection[str], *, since: float) -> None:
+    """Delete what models have said from an instant on (Unix seconds), in the caller's transaction.
+
+    For verdicts that are not to be trusted: the same answers are then judged anew.
+    """
+    session.exec(
+        delete(JudgeCacheRow).where(
+            col(JudgeCacheRow.created_at) >= since,
+            col(JudgeCacheRow.payload)["model"].as_string().in_(sorted(models)),
+        )
+    )
 
 
 def _canonical(document: Any) -> str:

@@ -38,6 +38,7 @@ from shadow.health.windows import (
     is_due,
     release_window,
 )
+from shadow.judge.cache import keep_payload
 from shadow.judge.pairwise import Comparison
 from shadow.metrics import WorkerMetrics
 from shadow.serve import build_worker, read_rubric
@@ -329,6 +330,36 @@ def end(store: Store, rollout: int, result: Any, *, now: float) -> None:
     assert window is not None
     ended = Ended(Examination(result, "because", window.levels, ()), "i", "r", 20)
     assert finish_window(store, window, ended, now=now)
+
+
+def test_kept_verdicts_of_a_judge_that_failed_are_forgotten(store: Store, rows: Any) -> None:
+    """All since its last window, and all until it passes again; nobody else's, and none before."""
+    rollout = rows.rollout()
+
+    def keep(key: str, model: str, at: float) -> None:
+        keep_payload(store, key, {"model": model, "verdict": {}}, now=at)
+
+    def finish(result: Any, now: float) -> list[str]:
+        window = claim_window(store, rollout, RULES, identity="i", now=now)
+        assert window is not None
+        asked = (Asked("known", "a", "judged", Comparison("tie", 0.0), True, "m", None),)
+        ended = Ended(Examination(result, "because", window.levels, asked), "i", "r", 20)
+        assert finish_window(store, window, ended, now=now)
+        with store.read() as session:
+            return sorted(session.exec(select(JudgeCacheRow.key)).all())
+
+    keep("early", "m", 1.0)
+    assert finish("pass", 10.0) == ["early"]
+    keep("gullible", "m", 20.0)
+    keep("of another judge", "other", 21.0)
+    keep_payload(store, "stance", {"stance": "refused"}, now=22.0)
+    judged(store, rollout, 1)
+    assert finish("fail", 100.0) == ["early", "of another judge", "stance"]
+    keep("in quarantine", "m", 110.0)
+    assert finish("pass", 200.0) == ["early", "of another judge", "stance"]
+    keep("sound", "m", 210.0)
+    judged(store, rollout, 2)
+    assert finish("pass", 300.0) == ["early", "of another judge", "sound", "stance"]
 
 
 def test_a_window_whose_worker_is_gone_is_taken_over_once(store: Store, rows: Any) -> None:
