@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -101,9 +102,14 @@ _INVISIBLE = re.compile(f"[{_INVISIBLES}]+")
 
 def visible(text: str) -> str:
     """Return the text without what a reader cannot see (zero-width characters, outer space)."""
-    if text.isascii() or not any(char in text for char in _INVISIBLES):
-        return text.strip()
-    return _INVISIBLE.sub("", text).strip()
+    return text.strip() if text.isascii() else _without_invisibles(text)
+
+
+@lru_cache(maxsize=8)  # checks ask for the same two answers, one after the other
+def _without_invisibles(text: str) -> str:
+    if any(char in text for char in _INVISIBLES):
+        text = _INVISIBLE.sub("", text)
+    return text.strip()
 
 
 def endpoint_of(path: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from shadow.answer import Choice, visible
 from shadow.checks.abstention_phrases import ABSTAINS, NOT_ABSTAINING
 from shadow.checks.format_valid import worst
-from shadow.checks.result import CheckResult, Finding, both
+from shadow.checks.result import PASS, CheckResult, Finding, both
 from shadow.checks.wording import SHORT_CHARS, opening
 from shadow.pair import Arm, Pair
 
@@ -33,7 +33,7 @@ def _examine(choice: Choice) -> Finding:
     if choice.empty:
         return Finding("not_applicable", "empty")
     if choice.tool_calls or choice.refusal or not abstains(choice.text):
-        return Finding("pass")
+        return PASS
     if len(visible(choice.text)) > SHORT_CHARS:
         return Finding("pass", flags=("partial",))
     return Finding("fail", "says that it does not know")

@@ -20,10 +20,10 @@ WORD = (
 URL = re.compile(r"https?://[^\s<>\"'\]\[)}{|\\^`\u3001\u3002\uff0c\uff09]+", re.IGNORECASE)
 
 _BRACKET = r"[\[\u3010]\^?([^\[\]\u3010\u3011\n]{1,64})[\]\u3011]"
-_LINE_START = re.compile(rf"^[ \t>*#-]{{0,8}}{_BRACKET}(?!\()", re.MULTILINE)
+# Of a text with a line break in front: `\n` is found much faster than `^`.
+_LINE_START = re.compile(rf"\n[ \t>*#-]{{0,8}}{_BRACKET}(?!\()")
 _NUMBERED = re.compile(
-    rf"^[ \t>*#=<-]{{0,8}}{WORD}[ _#-]{{0,2}}(\d{{1,6}})(?=[\s:.)\]>*=(-]|$)",
-    re.MULTILINE | re.IGNORECASE,
+    rf"\n[ \t>*#=<-]{{0,8}}{WORD}[ _#-]{{0,2}}(\d{{1,6}})(?=[\s:.)\]>*=(-]|$)", re.IGNORECASE
 )
 _ELEMENT = re.compile(
     r"<(?:document|doc|source|passage|chunk|article|result|item|snippet|context|file|excerpt)\b"
@@ -111,7 +111,8 @@ def read_context(messages: Iterable[dict[str, Any]]) -> Context:
             ids |= marked | named
             urls.update(found)
             texts.append(text)
-            sourced = sourced or bool(marked) or _URL_LINE.search(text) is not None
+            sourced = sourced or bool(marked)
+            sourced = sourced or ("://" in text and _URL_LINE.search(text) is not None)
             sourced = sourced or (role != "user" and bool(named or found))
     ids.discard("")
     return Context(frozenset(ids), frozenset(urls), tuple(texts), sourced)
@@ -165,11 +166,12 @@ def scalar(value: Any) -> str | None:
 
 def _marked(text: str) -> Iterator[str]:
     """Yield identifiers that documents are set off with."""
+    lines = f"\n{text}"
     if "[" in text or "\u3010" in text:
-        for content in _LINE_START.findall(text):
+        for content in _LINE_START.findall(lines):
             if any(char.isdigit() for char in content) or shape(content).startswith("."):
                 yield normal_id(content)
-    yield from map(normal_id, _NUMBERED.findall(text))
+    yield from map(normal_id, _NUMBERED.findall(lines))
     if "<" in text:
         for attributes in _ELEMENT.findall(text):
             for found in _ATTRIBUTE.findall(attributes):

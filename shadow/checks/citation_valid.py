@@ -17,10 +17,13 @@ from shadow.checks.citation_context import (
 from shadow.checks.citation_marks import read_citations, verbatim
 from shadow.checks.format_valid import worst
 from shadow.checks.refusal_rate import stance
-from shadow.checks.result import CheckResult, Finding, both
+from shadow.checks.result import PASS, CheckResult, Finding, both
 from shadow.pair import Arm, Pair, Prompt
 
 NAME = "citation_valid"
+
+_NOT_CITED = Finding("not_applicable", "no citation")
+_NO_SOURCES = Finding("not_applicable", "nothing to cite")
 
 _SIGNS = ("[", "\u3010", "://", "(", "ource", "uelle", "uente", '"cit')
 _ASKS = re.compile(
@@ -87,10 +90,10 @@ def check(pair: Pair) -> CheckResult:
 def _examine(choice: Choice, sources: _Sources) -> Finding:
     text = choice.text
     if not any(sign in text for sign in _SIGNS) and not sources.asked:
-        return Finding("not_applicable", "no citation")
+        return _NOT_CITED
     context = sources.context
     if not context.sourced:
-        return Finding("not_applicable", "nothing to cite")
+        return _NO_SOURCES
     cited = read_citations(text, context)
     if not cited.anything:
         return _silent(choice, sources)
@@ -114,7 +117,7 @@ def _examine(choice: Choice, sources: _Sources) -> Finding:
         flags.append("not_verbatim")
     if reasons:
         return Finding("fail", "; ".join(reasons), flags=tuple(flags))
-    return Finding("pass")
+    return PASS
 
 
 def _given(url: str, context: Context) -> bool:
@@ -124,11 +127,10 @@ def _given(url: str, context: Context) -> bool:
 
 
 def _silent(choice: Choice, sources: _Sources) -> Finding:
-    nothing = Finding("not_applicable", "no citation")
     if choice.tool_calls or choice.refusal or len(choice.text.split()) < _MANY_WORDS:
-        return nothing
+        return _NOT_CITED
     if not sources.context.ids or not sources.asked:
-        return nothing
+        return _NOT_CITED
     if stance(choice.text) != "complied" or abstains(choice.text):
-        return nothing
+        return _NOT_CITED
     return Finding("fail", "no citation, and some were asked for", flags=("no_citation",))

@@ -7,6 +7,8 @@ from shadow.pair import Arm, Pair
 
 NAME = "cost"
 
+_NO_PRICES = Finding("not_applicable", "the deployment has no prices")
+
 
 def check(pair: Pair) -> CheckResult:
     """Compute the dollars of one answer from the tokens that the upstream billed; never fails.
@@ -21,7 +23,7 @@ def check(pair: Pair) -> CheckResult:
 
 def _examine(arm: Arm) -> Finding:
     if arm.prices is None:
-        return Finding("not_applicable", "the deployment has no prices")
+        return _NO_PRICES
     usage = arm.answer.usage
     if usage.input_tokens is None or usage.output_tokens is None:
         return Finding("not_applicable", "the upstream reported no usage")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shadow.checks.result import CheckResult, Finding, both
+from shadow.checks.result import PASS, CheckResult, Finding, both
 from shadow.pair import Arm, Pair
 
 NAME = "empty_rate"
@@ -19,6 +19,6 @@ def check(pair: Pair) -> CheckResult:
         empty = sum(choice.empty for choice in arm.answer.choices)
         if empty:
             return Finding("fail", "nothing visible in the answer")
-        return Finding("pass")
+        return PASS
 
     return both(NAME, pair, examine)

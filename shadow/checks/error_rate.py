@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shadow.checks.result import ABSENT, CheckResult, Finding
+from shadow.checks.result import ABSENT, PASS, CheckResult, Finding
 from shadow.pair import Arm, Pair
 
 NAME = "error_rate"
@@ -21,4 +21,4 @@ def _examine(arm: Arm | None) -> Finding:
         return ABSENT
     if arm.failed:
         return Finding("fail", arm.answer.error or "timed out")
-    return Finding("pass")
+    return PASS

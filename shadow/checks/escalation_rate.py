@@ -6,7 +6,7 @@ from gateway.settings import Escalation
 from shadow.answer import Choice, ToolCall
 from shadow.checks.escalation_phrases import HANDS_OVER, TOOL
 from shadow.checks.format_valid import worst
-from shadow.checks.result import CheckResult, Finding, both
+from shadow.checks.result import PASS, CheckResult, Finding, both
 from shadow.checks.wording import edges, squeezed
 from shadow.pair import Arm, Pair
 
@@ -41,7 +41,7 @@ def _examine(choice: Choice, declared: Escalation | None) -> Finding:
     else:
         words = squeezed(choice.text) if declared.phrases else ""
         said = any(squeezed(phrase) in words for phrase in declared.phrases)
-    return Finding("fail", "says that a person takes over") if said else Finding("pass")
+    return Finding("fail", "says that a person takes over") if said else PASS
 
 
 def escalates(text: str) -> bool:

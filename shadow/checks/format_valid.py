@@ -16,6 +16,8 @@ from shadow.pair import Arm, Pair, ResponseFormat
 
 NAME = "format_valid"
 
+_NOT_DECLARED = Finding("not_applicable", "no format is declared")
+
 _DECLARED = tuple(name for name in Contract.model_fields if name not in ("escalation", "language"))
 
 _FENCE = re.compile(r"\A\s*(```|~~~)[a-zA-Z0-9_-]*[ \t]*\n(?P<body>.*?)\n?\1\s*\Z", re.DOTALL)
@@ -38,7 +40,7 @@ def check(pair: Pair) -> CheckResult:
 
     def examine(arm: Arm) -> Finding:
         if not declared:
-            return Finding("not_applicable", "no format is declared")
+            return _NOT_DECLARED
         findings = [_examine(choice, wanted, contract) for choice in arm.answer.choices]
         return worst(findings)
 
@@ -47,6 +49,8 @@ def check(pair: Pair) -> CheckResult:
 
 def worst(findings: list[Finding]) -> Finding:
     """Return the finding that decides among several choices: a failure before anything else."""
+    if len(findings) == 1:
+        return findings[0]
     order = ("fail", "error", "pass", "not_applicable")
     ranked = sorted(findings, key=lambda finding: order.index(finding.outcome))
     return ranked[0] if ranked else Finding("not_applicable", "no choices")

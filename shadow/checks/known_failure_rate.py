@@ -13,6 +13,8 @@ from shadow.pair import Arm, Pair
 
 NAME = "known_failure_rate"
 
+_NOT_KNOWN = Finding("not_applicable", "not a request that failed before")
+
 
 def check(pair: Pair) -> CheckResult:
     """Fail where the answer to a request that once failed breaks what was asserted since.
@@ -25,7 +27,7 @@ def check(pair: Pair) -> CheckResult:
 
     def examine(arm: Arm) -> Finding:
         if not cases:
-            return Finding("not_applicable", "not a request that failed before")
+            return _NOT_KNOWN
         try:
             broken = [f"case {c.number} v{c.version}: {r}" for c in cases for r in _broken(c, arm)]
         except BadSchema as error:

@@ -8,11 +8,13 @@ from shadow.answer import Choice
 from shadow.checks.citation_context import text_parts
 from shadow.checks.format_valid import worst
 from shadow.checks.languages import detect
-from shadow.checks.result import CheckResult, Finding, both
+from shadow.checks.result import PASS, CheckResult, Finding, both
 from shadow.checks.wording import opening
 from shadow.pair import Arm, Pair, Prompt
 
 NAME = "language_match"
+
+_NOT_WANTED = Finding("not_applicable", "no language is known to be wanted")
 
 _OTHER_WANTED = re.compile(
     r"translat|übersetz|tradu[izc]|vertaal|przetłumacz|перевед|çevir|翻译|翻譯|翻訳|번역|"
@@ -40,7 +42,7 @@ def check(pair: Pair) -> CheckResult:
 
     def examine(arm: Arm) -> Finding:
         if wanted is None:
-            return Finding("not_applicable", "no language is known to be wanted")
+            return _NOT_WANTED
         return worst([_examine(choice, wanted) for choice in arm.answer.choices])
 
     return both(NAME, pair, examine)
@@ -50,7 +52,7 @@ def _examine(choice: Choice, wanted: str) -> Finding:
     found = detect(opening(choice.text)) if choice.text else None
     if found is None:
         return Finding("not_applicable", "too short or unclear")
-    return Finding("pass") if found == wanted else Finding("fail", f"in {found}, not in {wanted}")
+    return PASS if found == wanted else Finding("fail", f"in {found}, not in {wanted}")
 
 
 def _of_request(prompt: Prompt) -> str | None:

@@ -8,6 +8,8 @@ from shadow.pair import Pair
 
 NAME = "over_refusal_rate"
 
+_NOT_HARMLESS = Finding("not_applicable", "not known to be harmless")
+
 
 def check(pair: Pair) -> CheckResult:
     """Fail where a request that is declared harmless was refused; see `routes.NAME.must_refuse`.
@@ -16,6 +18,5 @@ def check(pair: Pair) -> CheckResult:
     what `refusal_rate` does not catch, and refusals that the declaration is wrong about.
     """
     if pair.must_refuse is not False:
-        silent = Finding("not_applicable", "not known to be harmless")
-        return both(NAME, pair, lambda _arm: silent)
+        return both(NAME, pair, lambda _arm: _NOT_HARMLESS)
     return both(NAME, pair, examine)

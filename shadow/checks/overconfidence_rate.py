@@ -5,7 +5,7 @@ from __future__ import annotations
 from shadow.answer import Choice
 from shadow.checks.format_valid import worst
 from shadow.checks.manner_phrases import OVERCONFIDENT
-from shadow.checks.result import CheckResult, Finding, both
+from shadow.checks.result import PASS, CheckResult, Finding, both
 from shadow.checks.wording import edges
 from shadow.pair import Arm, Pair
 
@@ -31,4 +31,4 @@ def _examine(choice: Choice) -> Finding:
     if choice.empty:
         return Finding("not_applicable", "empty")
     found = OVERCONFIDENT.search(edges(choice.text)) is not None
-    return Finding("fail", "claims certainty") if found else Finding("pass")
+    return Finding("fail", "claims certainty") if found else PASS

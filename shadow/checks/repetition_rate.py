@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from shadow.answer import Choice
 from shadow.checks.format_valid import worst
-from shadow.checks.result import CheckResult, Finding, both
-from shadow.checks.wording import spaced
+from shadow.checks.kinds import distinct_at_least, word_bounds
+from shadow.checks.result import PASS, CheckResult, Finding, both
 from shadow.pair import Arm, Pair
 
 NAME = "repetition_rate"
@@ -59,42 +59,70 @@ def _examine(choice: Choice) -> Finding:
     if len(text) < _SHORT_CHARS:
         return Finding("not_applicable", "too short to repeat itself")
     found = loops(text)
-    return Finding("fail", found) if found else Finding("pass")
+    return Finding("fail", found) if found else PASS
 
 
 def loops(text: str) -> str:
     """Return what repeats in a text, as a sentence without its words; empty where nothing does."""
     own = text
-    if "```" in own:
+    if "`" in own and "```" in own:
         own = _CODE.sub(" ", own)
-    if "\n|" in own or own.startswith("|"):
+    if "|" in own and ("\n|" in own or own.startswith("|")):
         own = _TABLE.sub(" ", own)
-    counts = Counter(each for each in _sentences(own) if len(each) > _SENTENCE_CHARS)
-    for sentence, times in counts.most_common(1):
-        if times >= _TIMES and times * len(sentence) * 4 >= len(own):
-            return f"one sentence stands {times} times"
-    units = spaced(own)
-    varied = len(set(units)) > _DISTINCT * len(units)
-    if varied and len(units) * 12 > len(own) and not _shrinks(own[-_TAIL_CHARS:], _TAIL_RATIO):
+    if times := _most_common(own):
+        return f"one sentence stands {times} times"
+    count = word_bounds(own).size // 2
+    if count * 12 > len(own) and _varied(own, count) and not _shrinks(own[-_TAIL_CHARS:]):
         return ""
-    folded = [unit.casefold() for unit in units]
-    if len(units) * 12 < len(own):  # a script without spaces
-        folded = list(own)
-    times = _longest_loop(folded[-_MAX_UNITS:])
+    units = [unit.casefold() for unit in own.split()]
+    if count * 12 < len(own):  # a script without spaces
+        units = list(own)
+    times = _longest_loop(units[-_MAX_UNITS:])
     return f"the same words stand {times} times in a row" if times else ""
+
+
+def _varied(text: str, count: int) -> bool:
+    """Whether enough of a text's `count` words are different ones."""
+    least = _DISTINCT * count
+    return distinct_at_least(text) > least or len(set(text.split())) > least
+
+
+def _most_common(text: str) -> int:
+    """Return how often the commonest sentence stands there, 0 where that is not too often."""
+    if not _repeats(text):
+        return 0
+    counts = Counter(each for each in _sentences(text) if len(each) > _SENTENCE_CHARS)
+    for sentence, times in counts.most_common(1):
+        if times >= _TIMES and times * len(sentence) * 4 >= len(text):
+            return times
+    return 0
+
+
+def _repeats(text: str) -> bool:
+    """Whether pieces of sentences that stood before make an eighth of the text.
+
+    They do wherever a sentence stands four times and makes a quarter: of its pieces all but the
+    first of each are such, and of its first piece, with and without a space, all but two.
+    """
+    pieces = text
+    for end in _ENDS:
+        if end[0] in pieces:  # one character is found much faster than two
+            pieces = pieces.replace(end[0], ".")
+    distinct = set(pieces.split("."))
+    return 8 * (len(text) + 1 - len(distinct) - sum(map(len, distinct))) >= len(text)
 
 
 def _sentences(text: str) -> list[str]:
     """Split a text roughly into sentences and lines; much faster than by a regular expression."""
     for end in _ENDS:
-        if end in text:
+        if end[0] in text:
             text = text.replace(end, ". ")
     return text.split(". ")
 
 
-def _shrinks(text: str, ratio: float) -> bool:
+def _shrinks(text: str) -> bool:
     data = text.encode("utf-8", "surrogatepass")
-    return len(data) >= ratio * len(zlib.compress(data, 1))
+    return len(data) >= _TAIL_RATIO * len(zlib.compress(data, 1))
 
 
 def _longest_loop(units: list[str]) -> int:

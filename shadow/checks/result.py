@@ -45,6 +45,7 @@ class Finding:
         return document
 
 
+PASS = Finding("pass")
 ABSENT = Finding("not_applicable", "this arm was not asked")
 NO_ANSWER = Finding("not_applicable", "no answer to check")
 

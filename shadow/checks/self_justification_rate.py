@@ -5,7 +5,7 @@ from __future__ import annotations
 from shadow.answer import Choice
 from shadow.checks.format_valid import worst
 from shadow.checks.manner_phrases import SELF_JUSTIFIES
-from shadow.checks.result import CheckResult, Finding, both
+from shadow.checks.result import PASS, CheckResult, Finding, both
 from shadow.checks.wording import edges
 from shadow.pair import Arm, Pair
 
@@ -32,4 +32,4 @@ def _examine(choice: Choice) -> Finding:
     if choice.empty:
         return Finding("not_applicable", "empty")
     found = SELF_JUSTIFIES.search(edges(choice.text)) is not None
-    return Finding("fail", "speaks for itself") if found else Finding("pass")
+    return Finding("fail", "speaks for itself") if found else PASS

@@ -79,7 +79,7 @@ def read_stance(text: str) -> Reading:
     if not own.strip(" .,:;-") and not shown.startswith(("```", "\u2014")):
         own = f" {squeezed(shown[:SHORT_CHARS])}"  # all of it is quoted: then that is what it says
     start = own[:_OPENING_CHARS]
-    refusal, limit = REFUSES.search(start), CAPABILITY.search(start)
+    refusal, limit = REFUSES.search(own, len(start)), CAPABILITY.search(own, len(start))
     if refusal or limit:
         cleaned = NOT_A_REFUSAL.sub(" ", start)
         if cleaned != start:

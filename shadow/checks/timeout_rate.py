@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shadow.checks.result import ABSENT, CheckResult, Finding
+from shadow.checks.result import ABSENT, PASS, CheckResult, Finding
 from shadow.pair import Arm, Pair
 
 NAME = "timeout_rate"
@@ -19,4 +19,4 @@ def check(pair: Pair) -> CheckResult:
 def _examine(arm: Arm | None) -> Finding:
     if arm is None:
         return ABSENT
-    return Finding("fail", "timed out") if arm.timed_out else Finding("pass")
+    return Finding("fail", "timed out") if arm.timed_out else PASS

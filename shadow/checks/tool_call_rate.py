@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shadow.checks.result import CheckResult, Finding, both
+from shadow.checks.result import PASS, CheckResult, Finding, both
 from shadow.pair import Arm, Pair
 
 NAME = "tool_call_rate"
@@ -21,6 +21,6 @@ def check(pair: Pair) -> CheckResult:
         if not free:
             return Finding("not_applicable", "no free choice of a tool")
         called = any(choice.tool_calls for choice in arm.answer.choices)
-        return Finding("fail", "called a tool") if called else Finding("pass")
+        return Finding("fail", "called a tool") if called else PASS
 
     return both(NAME, pair, examine)

@@ -13,6 +13,8 @@ from shadow.pair import Arm, Pair, Prompt, Tool
 
 NAME = "tool_contract"
 
+_NO_CALL = Finding("not_applicable", "no tool call")
+
 
 def check(pair: Pair) -> CheckResult:
     """Check every call: the tool exists, arguments parse, required are there, the schema holds.
@@ -55,7 +57,7 @@ def _examine(choice: Choice, prompt: Prompt) -> Finding:
     if not calls:
         if prompt.tool_choice == "required" and not choice.refusal:
             return Finding("fail", "no tool was called, one is required", flags=("missing_call",))
-        return Finding("not_applicable", "no tool call")
+        return _NO_CALL
     if prompt.tool_choice == "none" or not prompt.raw_tools:
         return Finding("fail", "called a tool where none is allowed", flags=("unwanted_call",))
     reasons: list[str] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from shadow.answer import Choice
 from shadow.checks.format_valid import worst
-from shadow.checks.result import CheckResult, Finding, both
+from shadow.checks.result import PASS, CheckResult, Finding, both
 from shadow.pair import Arm, Pair
 
 NAME = "truncation_rate"
@@ -29,4 +29,4 @@ def _examine(choice: Choice) -> Finding:
         return Finding("fail", "finish_reason is missing")
     if reason in ("length", "content_filter", "max_output_tokens"):
         return Finding("fail", f"finish_reason is {reason}")
-    return Finding("pass")
+    return PASS

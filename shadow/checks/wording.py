@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from shadow.answer import visible
+from shadow.checks.hints import Hints
 
 SHORT_CHARS = 900
 """An answer up to this long is looked at whole; a longer one does more than what a phrase says."""
 
 _EDGE_CHARS = 450
 
-_APOSTROPHES = str.maketrans({"\u2019": "'", "\u2018": "'", "\u02bc": "'", "\u00a0": " "})
+_APOSTROPHES = (("\u2019", "'"), ("\u2018", "'"), ("\u02bc", "'"), ("\u00a0", " "))
 
 _QUOTED = re.compile(
     r"```.*?(?:```|\Z)"  # code
@@ -23,14 +24,21 @@ _QUOTED = re.compile(
     r"|\u00ab[^\u00bb\n]{0,400}\u00bb|\u300c[^\u300d\n]{0,400}\u300d",
     re.DOTALL,
 )
+_QUOTES = '`"\u201c\u201e\u00ab\u300c'
+"""What a quotation or code begins with; most answers' starts and ends have none."""
+
 _SINGLE_QUOTED = re.compile(r"(?<!\w)'(?=[^'\n]{3})[^'\n]*(?:(?<=\w)'(?=\w)[^'\n]*)*'(?!\w)")
 _QUOTED_LINE = re.compile(
     r"^[ \t]*[>\u2014][^\n]*$",  # of a mail, or speech as novels write it in many languages
     re.MULTILINE,
 )
-_SENTENCE = re.compile(r"[.!?\u3002\uff01\uff1f]+")
-_SHORT_SENTENCE_CHARS = 25
-_DECORATION = str.maketrans("*_#", "   ")
+_SENTENCE = re.compile(r".{24}[^.!?\u3002\uff01\uff1f]*+[.!?\u3002\uff01\uff1f]++|.+", re.DOTALL)
+"""A sentence, or what is left; one as short as "No." belongs to the next one."""
+
+_DECORATION = (("*", " "), ("_", " "), ("#", " "))
+
+_HINTS = Hints()
+"""The hints of all groups, whoever made them: a text is looked through once for all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,48 +49,44 @@ class Group:
     branches; most texts have none of them.
     """
 
-    hints: tuple[str, ...]
-    also: tuple[str, ...]
+    hints: frozenset[str]
+    also: frozenset[str]
     pattern: re.Pattern[str]
 
-    def search(self, text: str) -> re.Match[str] | None:
+    def search(self, text: str, end: int) -> re.Match[str] | None:
         """Return the first match that stands in one sentence with a hint of each kind."""
-        if not _any(self.hints, text) or (self.also and not _any(self.also, text)):
+        held = _held(text)
+        if self.hints.isdisjoint(held) or (self.also and self.also.isdisjoint(held)):
             return None
+        hints, also = self.hints & held, self.also & held
         for start, stop in _sentences(text):
-            if _has(self.hints, text, start, stop) and self._also(text, start, stop):
-                found = self.pattern.search(text, start, stop)
+            if start >= end:
+                return None
+            cut = min(stop, end)
+            if _has(hints, text, start, cut) and (not also or _has(also, text, start, cut)):
+                found = self.pattern.search(text, start, cut)
                 if found is not None:
                     return found
         return None
 
-    def _also(self, text: str, start: int, stop: int) -> bool:
-        return not self.also or _has(self.also, text, start, stop)
+
+@lru_cache(maxsize=8)
+def _held(text: str) -> frozenset[str]:
+    """Return the hints, of whatever group, that stand in a text."""
+    return _HINTS.found(text)
 
 
-def _any(hints: tuple[str, ...], text: str) -> bool:
+def _has(hints: frozenset[str], text: str, start: int, stop: int) -> bool:
     for hint in hints:  # a loop: any() over a generator takes twice as long  # noqa: SIM110
-        if hint in text:
+        if text.find(hint, start, stop) >= 0:
             return True
     return False
 
 
-def _has(hints: tuple[str, ...], text: str, start: int, stop: int) -> bool:
-    return any(text.find(hint, start, stop) >= 0 for hint in hints)
-
-
 @lru_cache(maxsize=8)
 def _sentences(text: str) -> tuple[tuple[int, int], ...]:
-    """Return where sentences begin and end; what is as short as "No." belongs to the next one."""
-    spans = []
-    start = 0
-    for stop in _SENTENCE.finditer(text):
-        if stop.end() - start >= _SHORT_SENTENCE_CHARS:
-            spans.append((start, stop.end()))
-            start = stop.end()
-    if start < len(text):
-        spans.append((start, len(text)))
-    return tuple(spans)
+    """Return where sentences begin and end."""
+    return tuple(found.span() for found in _SENTENCE.finditer(text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +95,11 @@ class Phrases:
 
     groups: tuple[Group, ...]
 
-    def search(self, text: str) -> re.Match[str] | None:
-        """Return the match of the first group that has one."""
+    def search(self, text: str, end: int | None = None) -> re.Match[str] | None:
+        """Return the match of the first group that has one, in all of a text or up to `end`."""
+        stop = len(text) if end is None else end
         for group in self.groups:
-            if (found := group.search(text)) is not None:
+            if (found := group.search(text, stop)) is not None:
                 return found
         return None
 
@@ -106,8 +111,10 @@ def grouped(*groups: tuple[str, Iterable[str]] | tuple[str, str, Iterable[str]])
     """
     made = []
     for hints, *also, phrases in groups:
-        other = tuple(str(also[0]).split("|")) if also else ()
-        made.append(Group(tuple(str(hints).split("|")), other, any_of(*phrases)))
+        other = frozenset(str(also[0]).split("|")) if also else frozenset()
+        made.append(Group(frozenset(str(hints).split("|")), other, any_of(*phrases)))
+        _HINTS.add(made[-1].hints | other)
+    _held.cache_clear()
     return Phrases(tuple(made))
 
 
@@ -136,23 +143,25 @@ def edges(text: str) -> str:
     return f"{opening(text)} \n{_own(shown[-_EDGE_CHARS:])}"
 
 
-@lru_cache(maxsize=8)
-def spaced(text: str) -> tuple[str, ...]:
-    """Return what stands between white space."""
-    return tuple(text.split())
-
-
 def squeezed(text: str) -> str:
     """Return text in lower case with straight apostrophes and single spaces."""
-    return " ".join(text.translate(_APOSTROPHES).lower().split())
+    return " ".join(_replaced(text, _APOSTROPHES).lower().split())
 
 
 def _own(text: str) -> str:
     if not text.isascii():
-        text = text.translate(_APOSTROPHES)
+        text = _replaced(text, _APOSTROPHES)
     if ">" in text or "\u2014" in text:
         text = _QUOTED_LINE.sub(" ", text)
-    text = _QUOTED.sub(" ", text)
+    if any(mark in text for mark in _QUOTES):
+        text = _QUOTED.sub(" ", text)
     if "'" in text:
         text = _SINGLE_QUOTED.sub(" ", text)
-    return f" {' '.join(text.translate(_DECORATION).split())}".lower()
+    return f" {' '.join(_replaced(text, _DECORATION).split())}".lower()
+
+
+def _replaced(text: str, characters: tuple[tuple[str, str], ...]) -> str:
+    """Replace a few characters; much faster than `str.translate` where a text is not ASCII."""
+    for char, other in characters:
+        text = text.replace(char, other)
+    return text

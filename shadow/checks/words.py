@@ -6,8 +6,8 @@ import re
 from dataclasses import replace
 from math import log
 
+from shadow.checks import kinds
 from shadow.checks.result import CheckResult, Finding, both
-from shadow.checks.wording import spaced
 from shadow.pair import Arm, Pair
 
 NAME = "words"
@@ -16,7 +16,6 @@ LIMIT = 1.25
 """A candidate this many times as long as the baseline is flagged, or as short the other way."""
 
 _MANY = 20
-_PERHAPS_CJK = re.compile(r"[\u3040-\ud7af]")  # one range, and therefore fast
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
 
@@ -40,10 +39,10 @@ def check(pair: Pair) -> CheckResult:
 
 def count_words(text: str) -> int:
     """Count words between white space; in Chinese, Japanese and Korean each character is one."""
-    if text.isascii() or not _PERHAPS_CJK.search(text):
-        return len(spaced(text))
-    others, characters = _CJK.subn(" ", text)
-    return len(others.split()) + characters
+    if len(text) < kinds.LONG_CHARS:
+        others, characters = _CJK.subn(" ", text)
+        return len(others.split()) + characters
+    return kinds.count_words(text)
 
 
 def _flag(baseline: float | None, candidate: float | None) -> str | None:

@@ -17,8 +17,9 @@ from shadow.checks.abstention_rate import abstains
 from shadow.checks.citation_context import read_context
 from shadow.checks.citation_marks import read_citations, verbatim
 from shadow.checks.escalation_rate import escalates
+from shadow.checks.kinds import LONG_CHARS
 from shadow.checks.numbered import list_fault
-from shadow.checks.output_tokens import _ASCII_TOKEN, _LONG_CHARS, _TOKEN, count_tokens
+from shadow.checks.output_tokens import _ASCII_TOKEN, _TOKEN, count_tokens
 from shadow.checks.refusal_rate import stance
 from shadow.checks.repetition_rate import loops
 from shadow.checks.stance import read_stance
@@ -139,7 +140,7 @@ def test_every_text_can_be_read(text: str) -> None:
 def test_long_texts_are_counted_as_short_ones_are(text: str, ascii_only: bool) -> None:
     """The array's count of a long text is the regular expression's, whatever is in it."""
     piece = text.encode("ascii", "ignore").decode() if ascii_only else text
-    long = f"{piece} 0 " + " x" * _LONG_CHARS
+    long = f"{piece} 0 " + " x" * LONG_CHARS
     pattern = _ASCII_TOKEN if long.isascii() else _TOKEN
     assert count_tokens(long) == len(pattern.findall(long))
 

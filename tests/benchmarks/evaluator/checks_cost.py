@@ -1,6 +1,7 @@
 """What all checks cost on one pair of two 1,000-token answers; model-based ones aside.
 
-``python -m tests.benchmarks.evaluator.checks_cost`` prints it, check by check.
+``python -m tests.benchmarks.evaluator.checks_cost`` prints it, check by check, and in other
+languages.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ import random
 import sys
 import time
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from pydoc_data.topics import topics
 from statistics import median
 
@@ -25,6 +28,8 @@ GOAL_US = 1000.0
 _WORDS = " ".join(topics[name] for name in sorted(topics)).split(" ")
 """The language's own documentation: technical English with lists and code, as answers have it."""
 
+_LABELLED = Path(__file__).parents[2] / "fixtures" / "refusals.jsonl"
+
 
 def prose(rng: random.Random, tokens: int = TOKENS) -> str:
     """Return a piece of documentation of so many tokens (up to a word), from a random place on."""
@@ -35,7 +40,28 @@ def prose(rng: random.Random, tokens: int = TOKENS) -> str:
     return " ".join(_WORDS[start : start + words])
 
 
-def make_pair(seed: int = 1) -> Pair:
+def shuffled(rng: random.Random, language: str) -> str:
+    """Return so many tokens of a language: its words, or characters, as they come by chance.
+
+    They are those of helpful answers in the labelled set of refusals, which has too few of any
+    language but English for whole texts.
+    """
+    pieces, between = _pieces(language)
+    text = ""
+    while count_tokens(text) < TOKENS:
+        text += between.join(rng.choices(pieces, k=40)) + between
+    return text
+
+
+@cache
+def _pieces(language: str) -> tuple[tuple[str, ...], str]:
+    rows = map(json.loads, _LABELLED.read_text(encoding="utf-8").splitlines())
+    own = [each for each in rows if each["language"] == language and each["stance"] == "complied"]
+    text = " ".join(each["text"] for each in own)
+    return (tuple(text), "") if language in {"ja", "zh"} else (tuple(text.split()), " ")
+
+
+def make_pair(seed: int = 1, language: str = "en") -> Pair:
     """Return a pair of two such answers, with a conversation, tools and an objective."""
     rng = random.Random(seed)
     tool = {"type": "function", "function": {"name": "find", "parameters": {"type": "object"}}}
@@ -48,16 +74,17 @@ def make_pair(seed: int = 1) -> Pair:
         ],
     }
     prompt = read_prompt(endpoint="/v1/chat/completions", body=json.dumps(request))
-    return Pair(prompt, _arm(prose(rng)), _arm(prose(rng)), slo_s=2.0)
+    texts = [prose(rng) if language == "en" else shuffled(rng, language) for _ in range(2)]
+    return Pair(prompt, _arm(texts[0]), _arm(texts[1]), slo_s=2.0)
 
 
-def checks_cost_us(pairs: int = 50, rounds: int = 5) -> float:
+def checks_cost_us(pairs: int = 50, rounds: int = 5, language: str = "en") -> float:
     """Return microseconds of CPU for all checks on one pair: the median over many pairs.
 
     Of each pair the least of its rounds counts, which is what it costs on a core that does nothing
     else. All pairs are between two rounds of one, so that nothing kept of it is left.
     """
-    made = [make_pair(seed) for seed in range(pairs)]
+    made = [make_pair(seed, language) for seed in range(pairs)]
     run_checks(made[0])
     least = [float("inf")] * pairs
     for _ in range(rounds):
@@ -97,6 +124,8 @@ def main() -> None:
     lines = [f"all checks on a pair of {TOKENS}-token answers: {total:.0f} µs (goal {GOAL_US:.0f})"]
     costs = sorted(cost_by_check_us().items(), key=lambda each: -each[1])
     lines += [f"{cost:8.1f}  {name}" for name, cost in costs]
+    lines.append("the same in other languages:")
+    lines += [f"{checks_cost_us(language=each):8.1f}  {each}" for each in ("de", "ru", "ja", "zh")]
     sys.stdout.write("\n".join(lines) + "\n")
 
 
