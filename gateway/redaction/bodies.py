@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -27,6 +28,8 @@ Recognise = Callable[[str], Iterable[tuple[int, int, str]]]
 _ENDPOINTS_USER = ("user", "safety_identifier")
 _SPELLED = ("logprobs", "prompt_logprobs", "token_ids", "prompt_token_ids", "top_logprobs")
 """Members of answers that spell the text once more, token by token."""
+
+_SPELLS = re.compile(rf'"(?:{"|".join(_SPELLED)})"\s*+:\s*+(?!null)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +152,7 @@ class Redactor:
             decoded_json(text)
             answer = redact_document(text, self._scanner, placeholders, secrets=self._secrets)
         if placeholders.found and any(f'"{name}"' in answer for name in _SPELLED):
-            return _unspelled(answer)
+            return _unspelled(answer) if _SPELLS.search(answer) else answer
         return answer
 
 

@@ -17,6 +17,7 @@ from gateway.redaction.text import Edit, Placeholders, Scanner, Withheld, applie
 
 __all__ = [
     "CARD_NUMBER",
+    "ENVELOPE",
     "LITERAL",
     "SECRET_NAMES",
     "decoded_json",
@@ -54,7 +55,7 @@ SECRET_NAMES = frozenset(
     ]
 )
 _FILLED = re.compile(r"(?:bearer |basic )?\[[A-Z][A-Z0-9_]*_\d+\]", re.IGNORECASE)
-_ENVELOPE = re.compile(
+ENVELOPE = re.compile(
     r'"(?:created|created_at|completed_at)":\s?\d{10}(?=[,}\s])'
     r'|"model":\s?"(?=[A-Za-z])(?!(?:[^"\d]*\d){13})[\w./:-]{1,100}"',
     re.ASCII,
@@ -88,7 +89,7 @@ def redact_document(
     text: str, scanner: Scanner, placeholders: Placeholders, *, secrets: bool
 ) -> str:
     """Return a JSON text redacted. ``secrets``: members called a password are replaced whole."""
-    if "\\u" not in text and not scanner.may_match(text, harmless=_ENVELOPE):
+    if "\\u" not in text and not scanner.may_match(text, harmless=ENVELOPE):
         return text
     return applied(text, document_edits(text, scanner, placeholders, secrets=secrets))
 

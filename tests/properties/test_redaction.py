@@ -6,12 +6,14 @@ import json
 import sys
 from collections.abc import Callable
 from itertools import pairwise
+from random import Random
 from typing import Any, TypeVar
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from gateway.redaction.bodies import Redactor
+from gateway.redaction.streams import looks_like_stream
 from gateway.redaction.text import Withheld, applied, spread
 from gateway.settings_privacy import RedactionSettings
 from shadow.answer import read_answer
@@ -48,6 +50,11 @@ def attempted(work: Callable[[], T]) -> tuple[T | None, str | None]:
 def text_of(pieces: list[str]) -> str:
     """Join words and secrets so that a secret's neighbour is no part of it."""
     return " | ".join(pieces)
+
+
+def is_document(text: str) -> bool:
+    """Whether a text that is redacted by itself may be taken for JSON or a stream."""
+    return text.lstrip()[:1] in {"{", "["} or looks_like_stream(text)
 
 
 def leaks(text: str) -> list[str]:
@@ -126,8 +133,96 @@ def test_no_secret_survives_in_pieces(pieces: list[str], cuts: list[int], ascii_
     redacted = redactor().capture(b"{}", (stream + "data: [DONE]\n\n").encode(), b"", limit=10)
     answer = read_answer(endpoint="/chat/completions", body=redacted.response.decode())
     assert leaks(answer.text) == []
-    assert answer.text == redactor().text(text)[0] or text.lstrip()[:1] in {"{", "["}
-    assert redacted.response.count(b"data:") == len(events) + 1
+    assert is_document(text) or answer.text == redactor().text(text)[0]
+    assert redacted.response.count(b"\n\n") == len(events) + 1
+
+
+def in_chat(index: int, **delta: Any) -> dict[str, Any]:
+    """Return an event of a chat completion."""
+    return {"created": 1732557600, "choices": [{"index": index, "delta": delta, "logprobs": None}]}
+
+
+LANES: dict[str, tuple[Callable[[str], dict[str, Any]], Callable[[dict[str, Any]], Any]]] = {
+    "content": (
+        lambda piece: in_chat(0, content=piece),
+        lambda event: event["choices"][0]["delta"]["content"],
+    ),
+    "second choice": (
+        lambda piece: in_chat(1, content=piece),
+        lambda event: event["choices"][0]["delta"]["content"],
+    ),
+    "reasoning": (
+        lambda piece: in_chat(0, reasoning_content=piece),
+        lambda event: event["choices"][0]["delta"]["reasoning_content"],
+    ),
+    "arguments": (
+        lambda piece: in_chat(0, tool_calls=[{"index": 1, "function": {"arguments": piece}}]),
+        lambda event: event["choices"][0]["delta"]["tool_calls"][0]["function"]["arguments"],
+    ),
+    "text": (
+        lambda piece: {"choices": [{"text": piece, "index": 0}]},
+        lambda event: event["choices"][0]["text"],
+    ),
+    "second text": (
+        lambda piece: {"choices": [{"text": piece, "index": 1}]},
+        lambda event: event["choices"][0]["text"],
+    ),
+    "responses": (
+        lambda piece: {"type": "response.output_text.delta", "delta": piece, "item_id": "m1"},
+        lambda event: event["delta"],
+    ),
+    "another item": (
+        lambda piece: {"type": "response.output_text.delta", "delta": piece, "item_id": "m2"},
+        lambda event: event["delta"],
+    ),
+    "unknown": (
+        lambda piece: {"summary": {"words": piece}},
+        lambda event: event["summary"]["words"],
+    ),
+}
+"""Ways to stream a text: how an event is made of a piece, and where the piece stands in it."""
+
+
+LANE = st.tuples(st.sampled_from(sorted(LANES)), PIECES, st.sets(st.integers(1, 200), max_size=40))
+
+
+@given(
+    st.lists(LANE, min_size=1, max_size=3, unique_by=lambda lane: lane[0]),
+    st.randoms(use_true_random=False),
+    st.booleans(),
+)
+@example([("reasoning", ["4111 1111 1111 1111"], {4, 9, 14})], Random(1), False)
+@example([("text", ["4111 1111 1111 1111"], {4, 9, 14})], Random(1), False)
+@example([("responses", ["4111 1111 1111 1111"], {4, 9, 14})], Random(1), False)
+@example(
+    [("content", ["4111 1111 1111 1111"], {4, 9, 14}), ("second choice", ["a b c d"], {1, 3, 5})],
+    Random(2),
+    False,
+)
+def test_no_secret_survives_beside_others(lanes: Any, random: Any, ascii_only: bool) -> None:
+    """What is joined of each text holds no secret, whatever comes between its pieces."""
+    order: list[str] = []
+    pieces: dict[str, Any] = {}
+    for name, words, cuts in lanes:
+        text = text_of(words)
+        edges = [0, *sorted(cut for cut in cuts if cut < len(text)), len(text)]
+        pieces[name] = iter([text[start:end] for start, end in pairwise(edges)])
+        order += [name] * (len(edges) - 1)
+    random.shuffle(order)
+    events = [LANES[name][0](next(pieces[name])) for name in order]
+    lines = [f"data: {json.dumps(event, ensure_ascii=ascii_only)}" for event in events]
+    stream = "".join(f"{line}\n\n" for line in [*lines, "data: [DONE]"])
+    given = redactor().capture(b"{}", stream.encode(), b"", limit=10).response.decode()
+    got = [json.loads(line[6:]) for line in given.split("\n\n") if line.startswith("data: {")]
+    assert len(got) == len(events)
+    for name, words, _ in lanes:
+        joined = "".join(
+            LANES[name][1](event) for own, event in zip(order, got, strict=True) if own == name
+        )
+        assert leaks(joined) == []
+        text = text_of(words)
+        if len(lanes) == 1 and not is_document(text):
+            assert joined == redactor().text(text)[0]
 
 
 @given(st.text(max_size=60), st.data())

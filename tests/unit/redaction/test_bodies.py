@@ -159,6 +159,45 @@ def test_a_value_that_is_streamed_in_pieces_does_not_survive(size: int) -> None:
     assert (answer.finish_reason, answer.model) == ("stop", "gpt-4o-2024-08-06")
 
 
+CHUNK = '{"id": "c", "choices": [{"index": 0, "delta": {"content": "%s"}}]}'
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        '{"id":"c","choices":[{"index":0,"delta":{"content":"%s"}}]}',
+        '{"id": "c", "choices": [{"index": 0, "delta": {"content":"%s"}}]}',
+        '{"id": "c", "note": null, "choices": [{"index": 0, "delta": {"content": "%s"}}]}',
+        '{"choices": [{"delta": {"role": "assistant", "content": "%s"}, "index": 0}], "id": "c"}',
+        '{"id": "c", "choices": [{"index": 0, "delta": {"content": "%s", "refusal": "no"}}]}',
+        (
+            '{"id": "c", "choices": [{"index": 1, "delta": {"content": "no"}}, '
+            '{"index": 0, "delta": {"content": "%s"}}]}'
+        ),
+        '{"id": "c", "choices": [{"index": 0, "delta": {"reasoning": "no", "content": "%s"}}]}',
+    ],
+)
+def test_events_that_are_spelled_differently_are_joined(other: str) -> None:
+    """The first event, or every other one, looks different; the text is one all the same."""
+    pieces = ["pay 4111", " 1111", " 1111", " 1111", " now"]
+    for spelled in ([other, *[CHUNK] * 4], [CHUNK, other, CHUNK, other, CHUNK]):
+        events = [spelling % piece for spelling, piece in zip(spelled, pieces, strict=True)]
+        stream = "".join(f"data: {event}\n\n" for event in [*events, "[DONE]"])
+        redacted = redact({}, stream.encode())
+        assert redacted.found == {"card": 1}
+        answer = read_answer(endpoint=CHAT, body=redacted.response.decode())
+        assert answer.first.text == "pay [CARD_1] now"
+
+
+def test_escaped_halves_of_a_character_stay_as_they_were_sent() -> None:
+    """An emoji of which each event has one half is still one, beside what was replaced."""
+    halves = [CHUNK % piece for piece in ("bob@x.example \\ud83d", "\\ude00 \\u00e9 bye")]
+    stream = "".join(f"data: {event}\n\n" for event in [*halves, "[DONE]"])
+    redacted = redact({}, stream.encode()).response
+    assert b'"[EMAIL_1] \\ud83d"' in redacted
+    assert b'"\\ude00 \\u00e9 bye"' in redacted
+
+
 def test_streamed_arguments_are_joined_for_each_call() -> None:
     """Two calls in turn are two texts; reasoning is one of its own."""
 
