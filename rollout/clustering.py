@@ -57,7 +57,7 @@ class OpenCluster(NamedTuple):
         for name, difference in differences.items():
             n, total = sums.get(name, (0, 0.0))
             sums[name] = (n + 1, total + difference)
-        return self._replace(sums=sums)
+        return OpenCluster(self.key, self.opened, self.segment, sums)
 
     def mean(self) -> Counted:
         """Return what the cluster says as one pair."""
@@ -72,15 +72,19 @@ def gathered(
         return held, [pair]
     segment, differences = pair
     if cluster is not None:
-        place = next(
-            (at for at, each in enumerate(held) if each.key == cluster and each.segment == segment),
-            len(held),
-        )
+        place = len(held)
+        for at, each in enumerate(held):
+            if each.key == cluster and each.segment == segment:
+                place = at
+                break
         known = held[place] if place < len(held) else OpenCluster(cluster, number, segment, {})
         held = (*held[:place], known.joined(differences), *held[place + 1 :])
-    due = [each.mean() for each in held if number - each.opened >= WINDOW - 1]
-    if due:
-        held = held[len(due) :]
+    due = []
+    for each in held:  # those that were opened first stand first
+        if number - each.opened < WINDOW - 1:
+            break
+        due.append(each.mean())
+    held = held[len(due) :]
     if cluster is None:
         due.append(pair)
     return held, due

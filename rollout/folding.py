@@ -126,7 +126,9 @@ def _pair(state: EvidenceState, fact: Evidence, spec: RolloutSpec) -> EvidenceSt
         changed = _compared(known, metric, arms, difference, pairs, payload)
         if metric.name == "judge_win_rate":
             changed = _asked(changed, own, payload)
-        metrics[metric.name] = with_latency(changed, metric, payload)
+        if known.threshold is not None:
+            changed = with_latency(changed, metric, payload)
+        metrics[metric.name] = changed
     return state.evolve(
         metrics=metrics,
         pairs=state.pairs + 1,
@@ -180,7 +182,10 @@ def _in_segments(
     if len(counted) == 1:
         segment, said = counted[0]
         return [(segments_of(state, segment, spec), said)]
-    known, pairs = {OVERALL, *state.segments()}, []
+    pairs: list[tuple[tuple[str, ...], Mapping[str, float]]] = []
+    if not counted:
+        return pairs
+    known = {OVERALL, *state.segments()}
     for segment, said in counted:
         segments = segments_of(state, segment, spec)
         if len(known) > MAX_SEGMENTS:

@@ -49,7 +49,8 @@ def is_on_trial(fact: Evidence, health: JudgeHealth | None) -> bool:
 
 def without_verdict(fact: Evidence) -> Evidence:
     """Return a pair of which the judge has said nothing: not an error, a tie, or a loss."""
-    return replace(fact, payload={**fact.payload, "judge": "quarantined", "score": None})
+    payload = {**fact.payload, "judge": "quarantined", "score": None}
+    return Evidence(fact.kind, fact.at, payload, fact.segment, fact.epoch)
 
 
 def label_heard(fact: Evidence, health: JudgeHealth, *, confirmed: bool) -> Evidence:
