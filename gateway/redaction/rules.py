@@ -10,9 +10,11 @@ import re
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+from ahocorasick_rs import AhoCorasick, Implementation
+
 from gateway.redaction.checksums import IBAN_LENGTHS, is_card, is_iban
 
-__all__ = ["BUILT_IN", "NumberInTheWay", "Rule", "Span", "has_digits", "lowered", "marked", "named"]
+__all__ = ["BUILT_IN", "NumberInTheWay", "Rule", "Span", "has_digits", "has_literals"]
 
 
 class Span(NamedTuple):
@@ -36,10 +38,14 @@ class NumberInTheWay(ValueError):
 
 
 _DIGITS = re.compile(r"\d(?:[ \u00a0().\-/]{0,3}\d){6}", re.ASCII)
+_OTHERS = bytes(each for each in range(256) if each not in b"0123456789")
+_LONG = 64
 
 
 def has_digits(text: str) -> bool:
     """Say whether there is a run of digits that could be a phone, a card or an account."""
+    if len(text) > _LONG and len(text.encode("utf-8", "replace").translate(None, _OTHERS)) < 7:
+        return False  # too few in all of it, which is seen much sooner
     return _DIGITS.search(text) is not None
 
 
@@ -111,8 +117,6 @@ _ASSIGNED = re.compile(
     r"(?P<value>[^\s\"'\\,;<>{}\[\]()]{6,200})",
     re.IGNORECASE,
 )
-NAMES = ("pass", "pwd", "key", "token", "secret", "bearer", "basic")
-"""One of them, in small letters, stands in each text in which a secret is called one."""
 _ASSIGNED_STARTS = (
     "password", "passwd", "passphrase", "pwd", "apikey", "api_key", "api-key", "api key", "_token",
     "-token", "secret", "private_key", "private-key", "privatekey",
@@ -130,9 +134,36 @@ def lowered(text: str) -> str:
 
 def named(low: str) -> bool:
     """Say whether a text in small letters calls something a secret."""
-    return any(name in low for name in NAMES) and any(
-        start in low for start in (*_BEARER_STARTS, *_ASSIGNED_STARTS)
+    return any(
+        start in low and (start not in _TOKEN or low.count(start) > low.count(f"{start}s"))
+        for start in (*_BEARER_STARTS, *_ASSIGNED_STARTS)
     )
+
+
+_TOKEN = ("_token", "-token")
+"""In the plural they are no secrets: answers count `prompt_tokens`."""
+_LITERALS = AhoCorasick(
+    [
+        *("@", *(each.lower() for each in (*_MARKS, *_DASHED, *_UNDERSCORED))),
+        *(*_BEARER_STARTS, *_ASSIGNED_STARTS, *(f"{each}s" for each in _TOKEN)),
+    ],
+    implementation=Implementation.DFA,
+)
+
+
+def has_literals(text: str) -> bool:
+    """Say whether a text holds a literal that one of the rules looks for, or that names a secret.
+
+    All are looked for in one pass, whatever the case of their letters; few texts hold any.
+    """
+    low = lowered(text)
+    try:
+        found = _LITERALS.find_matches_as_strings(low, overlapping=True)
+    except UnicodeEncodeError:  # half of a surrogate pair, which only Python's own strings hold
+        found = [""]
+    if not found:
+        return False
+    return marked(text) or named(low)
 
 
 def secrets(text: str) -> Iterator[Span]:

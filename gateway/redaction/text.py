@@ -18,9 +18,7 @@ from gateway.redaction.rules import (
     Rule,
     Span,
     has_digits,
-    lowered,
-    marked,
-    named,
+    has_literals,
 )
 
 __all__ = ["MAX_CUSTOM_S", "Edit", "Placeholders", "Scanner", "Withheld", "applied", "spread"]
@@ -117,7 +115,7 @@ class Scanner:
             return True
         if len(text) < _SHORTEST:
             return False
-        if marked(text) or "\\u00" in text or named(lowered(text)):
+        if "\\u00" in text or has_literals(text):
             return True
         if not has_digits(text):
             return False

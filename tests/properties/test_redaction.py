@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from gateway.redaction import rules
 from gateway.redaction.bodies import Redactor
 from gateway.redaction.streams import looks_like_stream
 from gateway.redaction.text import Withheld, applied, spread
@@ -234,6 +235,34 @@ def test_edits_of_pieces_are_edits_of_the_whole(text: str, data: st.DataObject) 
     edges = [0, *cuts, len(text)]
     pieces = [text[start:end] for start, end in pairwise(edges)]
     assert "".join(spread(pieces, edits)) == applied(text, edits)
+
+
+LITERALS = (
+    *("@", "%40", "eyJ", "AKIA", "SG.", "sk-", "-----BEGIN ", "hf_", "github_pat_"),
+    *("Password", "api key", "_token", "_tokens", "-token", "secret", "Bearer"),
+    *("\ud800", "\u0130", "1", "23 4", "(0)", "\u0663", "."),
+)
+MIXED = st.lists(st.one_of(st.sampled_from(LITERALS), st.text(max_size=4)), max_size=20)
+
+
+@given(MIXED.map("".join))
+@example("prompt_tokens: 9, completion_tokens: 12")
+@example("_tokens _token")
+@example("+49 151 23456789" + " " * 100)
+def test_what_is_passed_over_holds_nothing(text: str) -> None:
+    """The quick looks say no only where the rules' own literals and runs of digits are missing."""
+    low = rules.lowered(text)
+    starts = [*rules._BEARER_STARTS, *rules._ASSIGNED_STARTS]
+    literals = ["@", *rules._MARKS, *rules._DASHED, *rules._UNDERSCORED]
+    held = any(each in text for each in literals) or any(start in low for start in starts)
+    if rules.has_literals(text):
+        assert held
+    elif held:
+        assert low.count("_token") == low.count("_tokens")
+        assert low.count("-token") == low.count("-tokens")
+        assert not any(each in text for each in literals)
+        assert list(rules.secrets(text)) == []
+    assert rules.has_digits(text) == (rules._DIGITS.search(text) is not None)
 
 
 def calls(text: str) -> int:
