@@ -127,7 +127,7 @@ class BatchWriter:
     def _take(self, max_count: int = _BATCH_CAPTURES) -> Batch:
         batch = self._buffer.take(time.time(), max_bytes=_BATCH_BYTES, max_count=max_count)
         if self.redaction is not None and batch.captures:
-            self._buffer.free(*self.redaction.apply(batch, self._stop.wait))
+            self._buffer.free(*self.redaction.apply(batch, time.sleep))
         return batch
 
     def _deliver(self, batch: Batch, *, stopping: bool = False) -> bool:

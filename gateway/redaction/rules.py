@@ -142,10 +142,11 @@ def named(low: str) -> bool:
 
 _TOKEN = ("_token", "-token")
 """In the plural they are no secrets: answers count `prompt_tokens`."""
+_COUNTED = frozenset([*_TOKEN, *(f"{each}s" for each in _TOKEN)])
 _LITERALS = AhoCorasick(
     [
         *("@", *(each.lower() for each in (*_MARKS, *_DASHED, *_UNDERSCORED))),
-        *(*_BEARER_STARTS, *_ASSIGNED_STARTS, *(f"{each}s" for each in _TOKEN)),
+        *{*_BEARER_STARTS, *_ASSIGNED_STARTS, *_COUNTED},
     ],
     implementation=Implementation.DFA,
 )
@@ -161,8 +162,8 @@ def has_literals(text: str) -> bool:
         found = _LITERALS.find_matches_as_strings(low, overlapping=True)
     except UnicodeEncodeError:  # half of a surrogate pair, which only Python's own strings hold
         found = [""]
-    if not found:
-        return False
+    if all(each in _COUNTED for each in found):
+        return any(found.count(each) > found.count(f"{each}s") for each in _TOKEN)
     return marked(text) or named(low)
 
 

@@ -23,8 +23,8 @@ from gateway.settings import Settings
 __all__ = ["Redaction", "RedactionMetrics"]
 
 _log = logging.getLogger("coalmine.gateway")
-_BREATH = 0.0001
-"""Seconds between two captures in which the interpreter is left to the event loop."""
+_BREATH, _WORK = 0.0001, 0.0002
+"""Seconds in which the interpreter is left to the event loop, after so many of work or more."""
 _UNPACKED = 8
 _SMALL = 64 * 1024
 
@@ -87,13 +87,15 @@ class Redaction:
     def apply(self, batch: Batch, pause: Callable[[float], object]) -> tuple[int, int]:
         """Redact a batch's captures in place; return bytes and count of those withheld.
 
-        ``pause`` is called between two captures, with seconds, for others to get their turn.
+        ``pause`` is called between captures, with seconds, for others to get their turn.
         """
         kept: list[Capture] = []
         size = 0
-        for index, capture in enumerate(batch.captures):
-            if index:
+        began = time.perf_counter()
+        for capture in batch.captures:
+            if time.perf_counter() - began >= _WORK:
                 pause(_BREATH)
+                began = time.perf_counter()
             redacted = self._redacted(capture)
             if redacted is not None:
                 kept.append(redacted)
@@ -128,6 +130,8 @@ class Redaction:
             _log.error("route %s: a capture can't be redacted (%s)", route, type(error).__name__)
             self._metrics.withheld(route, "failed")
             return None
+        if not redacted.found and keeps == capture.store_bodies:
+            return capture
         self._metrics.found(route, redacted.found)
         return replace(
             capture,
