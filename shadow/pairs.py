@@ -68,7 +68,8 @@ class ClaimRules:
     `lease_s` and `ttl_s` are seconds, `ttl_s` from a pair's creation to its first claim.
     `concurrency` is how many pairs the worker has in work at a time; where several rollouts have
     pairs, each gets an equal part of it, so that a candidate that hangs holds up no other. None:
-    whoever's pairs are oldest.
+    whoever's pairs are oldest. `reserved` places of this claim go to other than live pairs where
+    some wait: live ones come first, and of a backlog of them no mirrored pair would ever be seen.
     """
 
     worker: str
@@ -76,6 +77,7 @@ class ClaimRules:
     max_attempts: int = 3
     ttl_s: float = 3600.0
     concurrency: int | None = None
+    reserved: int = 0
 
 
 def claim_pairs(
@@ -122,7 +124,7 @@ def _claim_batch(
     busy: Mapping[int, int],
 ) -> tuple[list[Claim], list[tuple[str, str, str]]]:
     rows = _lapsed(session, now, limit)
-    rows += _waiting(session, limit - len(rows), rules.concurrency, busy)
+    rows += _waiting(session, limit - len(rows), rules, busy)
     rollouts = _rollouts(session, {row.rollout_id for row in rows})
     gone: list[PairRow] = []
     kept: list[PairRow] = []
@@ -216,15 +218,32 @@ def _lapsed(session: Session, now: float, limit: int) -> list[PairRow]:
 
 
 def _waiting(
-    session: Session, limit: int, concurrency: int | None, busy: Mapping[int, int]
+    session: Session, limit: int, rules: ClaimRules, busy: Mapping[int, int]
 ) -> list[PairRow]:
     """Return live pairs first, for they cost no call, then a fair part of each rollout's."""
     if limit <= 0:
         return []
     ids = [int(rollout_id) for (rollout_id,) in session.connection().execute(_WITH_PENDING)]
-    if concurrency is None or len({*ids, *busy}) <= 1:
+    alone = rules.concurrency is None or len({*ids, *busy}) <= 1
+    if alone and not rules.reserved:
         return _pending(session, ids, limit)
-    rows = _pending(session, ids, limit, live=True)
+    live = _pending(session, ids, limit, live=True)
+    room = limit - min(len(live), max(0, limit - rules.reserved))
+    others = _others(session, ids, room, None if alone else rules.concurrency, busy)
+    return [*live[: limit - len(others)], *others]
+
+
+def _others(
+    session: Session,
+    ids: Sequence[int],
+    limit: int,
+    concurrency: int | None,
+    busy: Mapping[int, int],
+) -> list[PairRow]:
+    """Return pairs that are not live, of several rollouts a fair part of each one's."""
+    if concurrency is None:
+        return _pending(session, ids, limit, live=False)
+    rows: list[PairRow] = []
     share = ceil(concurrency / len({*ids, *busy}))
     for rollout_id in sorted(ids, key=lambda each: (busy.get(each, 0), each)):
         room = min(limit - len(rows), share - busy.get(rollout_id, 0))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,6 +40,9 @@ LONGEST_WAIT_S = 1.0
 
 HEARTBEAT_S = 5.0
 
+LIVE_FOR_ONE = 3
+"""Live pairs taken for each mirrored one, where more of both wait than can be worked on."""
+
 
 @dataclass(slots=True)
 class Worker:
@@ -53,6 +56,7 @@ class Worker:
     clock: Callable[[], float]
     health: HealthWatch | None = None
     _work: dict[asyncio.Task[None], Claim] = field(default_factory=dict)
+    _ahead: int = 0
 
     async def run(self, stop: asyncio.Event) -> None:
         """Work until `stop` is set, then finish what is begun within `drain_timeout` seconds.
@@ -114,6 +118,7 @@ class Worker:
                     self.settings.max_attempts,
                     self.settings.capture_ttl,
                     self.settings.concurrency,
+                    reserved=min(limit, self._ahead // LIVE_FOR_ONE),
                 ),
                 now=self.clock(),
                 limit=limit,
@@ -122,6 +127,7 @@ class Worker:
             )
             if not claims:
                 return [], {}
+            self._settle(claims)
             ids = {claim.rollout_id for claim in claims}
             plans = await asyncio.to_thread(load_plans, self.store, ids)
         except StoreError as error:
@@ -129,6 +135,12 @@ class Worker:
             await asyncio.sleep(LONGEST_WAIT_S)
             return [], {}
         return [claim for claim in claims if claim.rollout_id in plans], plans
+
+    def _settle(self, claims: Sequence[Claim]) -> None:
+        """Count the live pairs for which mirrored ones have not had their places yet."""
+        live = sum(claim.stream == "live" for claim in claims)
+        ahead = self._ahead + live - LIVE_FOR_ONE * (len(claims) - live)
+        self._ahead = min(max(0, ahead), max(LIVE_FOR_ONE, self.settings.claim_batch))
 
     def _expired(self, route: str, rollout: str, stream: str) -> None:
         self.metrics.pairs.labels(route, rollout, stream, "expired").inc()

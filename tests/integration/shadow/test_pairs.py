@@ -67,6 +67,23 @@ def test_live_answers_are_checked_before_mirrored_ones(store: Store, rows: Any) 
     assert [claim.pair_id for claim in claims] == [*live, waiting[0]]
 
 
+def test_mirrored_pairs_have_places_of_their_own_in_a_backlog(store: Store, rows: Any) -> None:
+    """Reserved places go to the oldest of them, where some wait; live ones take the others."""
+    rollout = rows.rollout()
+    waiting = [rows.pair(rollout) for _ in range(3)]
+    live = [rows.pair(rollout, stream="live") for _ in range(5)]
+
+    def claimed(limit: int, reserved: int) -> list[int]:
+        rules = ClaimRules("one", lease_s=60, concurrency=8, reserved=reserved)
+        return [claim.pair_id for claim in claim_pairs(store, rules, now=10.0, limit=limit)]
+
+    assert claimed(2, 1) == [live[0], waiting[0]]
+    assert claimed(1, 1) == [waiting[1]]
+    assert claimed(1, 0) == [live[1]]
+    assert claimed(4, 2) == [*live[2:], waiting[2]]
+    assert claimed(4, 2) == []
+
+
 def test_a_backlog_of_one_rollout_does_not_hold_up_another(store: Store, rows: Any) -> None:
     """Each rollout with pairs gets an equal part of the worker; alone, one gets all of it."""
     rules = ClaimRules("one", concurrency=8)

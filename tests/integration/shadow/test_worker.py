@@ -73,6 +73,36 @@ def settled(store: Store, rollout_id: int) -> Callable[[], bool]:
     return lambda: not any("pending" in each for each in funnel(store, rollout_id).values())
 
 
+def test_a_backlog_of_live_answers_leaves_places_for_mirrored_ones(
+    rows: Any, store: Store, settings_for: Any
+) -> None:
+    """A worker that can't keep up takes three live pairs for a mirrored one, and then the rest."""
+    rollout = rows.rollout()
+    for _ in range(14):
+        rows.pair(rollout, stream="live")
+    for _ in range(3):
+        rows.pair(rollout)
+
+    async def scenario() -> list[str]:
+        settings = settings_for("http://127.0.0.1:1", "http://127.0.0.1:1")
+        worker = build_worker(
+            settings,
+            store,
+            environ=KEYS,
+            metrics=WorkerMetrics(CollectorRegistry()),
+            rubric="r",
+            clock=lambda: 100.0,
+        )
+        streams: list[str] = []
+        while claims := (await worker._claim(1))[0]:
+            streams += [claim.stream for claim in claims]
+        await worker.evaluator.close()
+        return streams
+
+    streams = asyncio.run(scenario())
+    assert streams == [*["live", "live", "live", "mirror"] * 3, *["live"] * 5]
+
+
 def test_a_pair_goes_from_capture_to_evidence(
     serving: Any, reply_with: Any, chat_document: Any, fair_judge: Any, rows: Any,
     store: Store, settings_for: Any,
