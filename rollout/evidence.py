@@ -9,7 +9,7 @@ from shadow (see STATISTICS: carried over whole, a good shadow would slow the al
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 from msgspec import Struct, field
 from msgspec.structs import asdict, replace
@@ -58,6 +58,14 @@ RECENT = 100
 """Judgments that the judge's health is read from."""
 
 
+class _Value(Struct, frozen=True):
+    """An immutable value that changes by copies; C code makes them, as there are many."""
+
+    def evolve(self, **changes: Any) -> Self:
+        """Return a copy with these fields changed."""
+        return replace(self, **changes)
+
+
 class Reading(Struct, frozen=True):
     """What Prometheus last said about a value with a limit.
 
@@ -72,7 +80,7 @@ class Reading(Struct, frozen=True):
     error: str | None = None
 
 
-class MetricEvidence(Struct, frozen=True):
+class MetricEvidence(_Value, frozen=True):
     """The evidence on one metric.
 
     ``paired`` and ``live`` are by segment, :data:`OVERALL` first of all. ``baseline`` counts the
@@ -95,10 +103,6 @@ class MetricEvidence(Struct, frozen=True):
     labels: LabelState | None = None
     reading: Reading | None = None
     asked: Mapping[str, VerdictCounts] = field(default_factory=dict)
-
-    def evolve(self, **changes: Any) -> MetricEvidence:
-        """Return a copy with these fields changed."""
-        return replace(self, **changes)
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON document; :meth:`from_json` is its inverse."""
@@ -147,7 +151,7 @@ class MetricEvidence(Struct, frozen=True):
         )
 
 
-class Trusted(Struct, frozen=True):
+class Trusted(_Value, frozen=True):
     """What would be known had the verdicts since the judge's last pass never come.
 
     Kept beside the state while there are such verdicts, and put in its place when the judge fails:
@@ -159,10 +163,6 @@ class Trusted(Struct, frozen=True):
     open: tuple[OpenCluster, ...]
     recent: str
     log_harm: float
-
-    def evolve(self, **changes: Any) -> Trusted:
-        """Return a copy with these fields changed."""
-        return replace(self, **changes)
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON document; :meth:`from_json` is its inverse."""
@@ -184,7 +184,7 @@ class Trusted(Struct, frozen=True):
         )
 
 
-class EvidenceState(Struct, frozen=True):
+class EvidenceState(_Value, frozen=True):
     """Everything that the policy looks at.
 
     ``clock`` is the latest instant seen in a fact; ``last_pair_at`` and ``last_live_at`` are the
@@ -225,10 +225,6 @@ class EvidenceState(Struct, frozen=True):
     subset: SubsetState | None = None
     judge_health: JudgeHealth | None = None
     trusted: Trusted | None = None
-
-    def evolve(self, **changes: Any) -> EvidenceState:
-        """Return a copy with these fields changed."""
-        return replace(self, **changes)
 
     @property
     def consecutive_judge_errors(self) -> int:

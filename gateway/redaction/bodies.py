@@ -151,9 +151,8 @@ class Redactor:
         else:
             decoded_json(text)
             answer = redact_document(text, self._scanner, placeholders, secrets=self._secrets)
-        if placeholders.found and any(f'"{name}"' in answer for name in _SPELLED):
-            return _unspelled(answer) if _SPELLS.search(answer) else answer
-        return answer
+        spelled = placeholders.found and any(f'"{name}"' in answer for name in _SPELLED)
+        return _unspelled(answer) if spelled and _SPELLS.search(answer) else answer
 
 
 def _text(body: bytes) -> str:

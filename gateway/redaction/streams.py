@@ -64,9 +64,8 @@ _WHOLE = frozenset(
     ]
 )
 """Members that stand whole in each event, and are never joined."""
-_GROUPS = frozenset(["type", "item_id", "output_index", "content_index", "summary_index"])
+_GROUPS = ("type", "item_id", "output_index", "content_index", "summary_index")
 """Members that say which of several texts an event belongs to."""
-_ALONE: tuple[str, ...] = ()
 
 Path = tuple[Any, ...]
 Places = dict[Path, list[tuple[Any, Any, str, int]]]
@@ -257,9 +256,9 @@ def _redact_joined(
     others: set[str] = set()
     for index, document in enumerate(documents):
         if isinstance(document, dict):
-            group = _ALONE
-            if not _GROUPS.isdisjoint(document):
-                group = tuple([repr(document.get(name)) for name in sorted(_GROUPS)])
+            group: Path = ()
+            if not document.keys().isdisjoint(_GROUPS):
+                group = tuple([repr(document.get(name)) for name in _GROUPS])
             _collect(document, group, index, places, others)
         else:
             others.add(msgspec.json.encode(document).decode())
