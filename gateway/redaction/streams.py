@@ -34,7 +34,8 @@ _MEMBER = re.compile(r'"([^"]*)"\s*(?:(:)\s*(?:"([^"]*)")?)?')
 _LONG_NUMBER = re.compile(r"\d{13}", re.ASCII)
 _ROLE = re.compile(r'"role":\s?"\w*",\s?')
 _NUMBER = re.compile(r"\d+", re.ASCII)
-_LATER_INDEX = re.compile(r'"index":\s?[1-9]')
+_LATER_INDEX = re.compile(r'"index"\s*+:(?!\s*+0[\s,}])')
+"""A choice that is not the first, however its number is written."""
 _FEW = 12
 """A stream of text has hardly more kinds of events: its first, its last, and those in between.
 They are about a kilobyte each at most."""

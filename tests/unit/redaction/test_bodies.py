@@ -189,6 +189,17 @@ def test_events_that_are_spelled_differently_are_joined(other: str) -> None:
         assert answer.first.text == "pay [CARD_1] now"
 
 
+@pytest.mark.parametrize("index", ["1", " 1", "  1", ' "b"', " null", " 0.5", " -1"])
+def test_choices_are_told_apart_however_their_numbers_are_written(index: str) -> None:
+    """Between the pieces of one choice stand those of another; each is read by itself."""
+    one = '{"choices": [{"delta": {"content": "%s"}, "index" : 0}]}'
+    other = '{"choices": [{"delta": {"content": "%s"}, "index" :INDEX}]}'.replace("INDEX", index)
+    pieces = ["4111", "a", " 1111", "b", " 1111", "c", " 1111", "d"]
+    events = [(other if n % 2 else one) % piece for n, piece in enumerate(pieces)]
+    stream = "".join(f"data: {event}\n\n" for event in [*events, "[DONE]"])
+    assert redact({}, stream.encode()).found == {"card": 1}
+
+
 def test_escaped_halves_of_a_character_stay_as_they_were_sent() -> None:
     """An emoji of which each event has one half is still one, beside what was replaced."""
     halves = [CHUNK % piece for piece in ("bob@x.example \\ud83d", "\\ude00 \\u00e9 bye")]
